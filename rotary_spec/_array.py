@@ -1,0 +1,61 @@
+"""What the reference asks of an array's namespace beyond the Array API standard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from array_api_compat import array_namespace as _compat_namespace
+from array_api_compat import device as _compat_device
+
+from rotary_spec.errors import DtypeError
+
+Array = Any
+"""An array of any Array API namespace; static types cannot name them all."""
+Namespace = Any
+"""An array API namespace, as `array_api_compat.array_namespace` gives it."""
+
+FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
+INTEGER_DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+
+
+def namespace_of(**arrays: Array) -> Namespace:
+    """The common namespace of the named arrays.
+
+    Raises
+    ------
+    DtypeError
+        If one is not an array, or they belong to different frameworks.
+    """
+    try:
+        return _compat_namespace(*arrays.values())
+    except TypeError:
+        kinds = {name: f"{type(a).__module__}.{type(a).__name__}" for name, a in arrays.items()}
+        given = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
+        if len(kinds) == 1:
+            raise DtypeError(
+                f"expected an array (NumPy, PyTorch, JAX, CuPy, ...); {given}"
+            ) from None
+        raise DtypeError(
+            f"{' and '.join(kinds)} must be arrays of one framework (NumPy, PyTorch, JAX, CuPy, "
+            f"...); {given}"
+        ) from None
+
+
+def device_of(x: Array) -> Any:
+    """The device of ``x``, or None for lazy arrays that have none."""
+    return _compat_device(x)
+
+
+def dtype_name(x: Array) -> str:
+    """``x.dtype`` without its framework: "float32", "bfloat16", "int64", ..."""
+    return str(x.dtype).rpartition(".")[2]
+
+
+def has_dtype(xp: Namespace, name: str, like: Array) -> bool:
+    """Whether the namespace has 64-bit ``name`` on the device of ``like``."""
+    return name in xp.__array_namespace_info__().dtypes(device=device_of(like))
+
+
+def move_axis(x: Array, source: int, destination: int, xp: Namespace) -> Array:
+    """``xp.moveaxis``, and ``x`` itself where there is nothing to move."""
+    return x if source == destination else xp.moveaxis(x, source, destination)

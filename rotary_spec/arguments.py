@@ -1,0 +1,117 @@
+"""Checks of array arguments, before any work starts. The reference and the backends share them."""
+
+from __future__ import annotations
+
+import operator
+from typing import cast
+
+from rotary_spec._array import FLOAT_DTYPES, INTEGER_DTYPES, Array, dtype_name
+from rotary_spec.errors import DtypeError, PositionError, ShapeError
+from rotary_spec.spec import RotarySpec
+
+
+def check_spec(spec: object) -> RotarySpec:
+    """``spec`` itself, or a `DtypeError` that says what was given in its place."""
+    if not isinstance(spec, RotarySpec):
+        raise DtypeError(f"spec must be a RotarySpec, got {spec!r} ({type(spec).__name__})")
+    return spec
+
+
+def check_features(x: Array, spec: RotarySpec, seq_axis: int = -2) -> int:
+    """Check the features to rotate and return ``seq_axis`` counted from the end.
+
+    Raises
+    ------
+    DtypeError
+        If ``x`` is not of a floating dtype.
+    ShapeError
+        If the last axis is not ``spec.head_dim`` long, or ``seq_axis`` is not another axis.
+    """
+    if dtype_name(x) not in FLOAT_DTYPES:
+        raise DtypeError(
+            f"x must be of dtype {', '.join(FLOAT_DTYPES)}; got {dtype_name(x)}. "
+            "A rotation has no integer result: cast first."
+        )
+    shape = tuple(x.shape)
+    if not shape or shape[-1] != spec.head_dim:
+        raise ShapeError(
+            f"x: the last axis must be head_dim = {spec.head_dim} long, got shape {shape}"
+        )
+    try:
+        axis = operator.index(seq_axis)
+    except TypeError:
+        raise DtypeError(f"seq_axis must be an integer, got {seq_axis!r}") from None
+    axis = axis if axis < 0 else axis - len(shape)
+    if axis == -2 and len(shape) == 1:
+        return axis  # one feature vector: there is no sequence axis to move
+    if not -len(shape) <= axis <= -2:
+        raise ShapeError(
+            f"seq_axis must name an axis of x other than the last, got {seq_axis} for shape {shape}"
+        )
+    return axis
+
+
+def check_positions(
+    positions: Array, shape: tuple[int, ...], seq_axis: int, name: str = "x"
+) -> None:
+    """Check position ids against the features' ``shape``, ``seq_axis`` counted from the end.
+
+    Raises
+    ------
+    PositionError
+        If they are not integers, or do not broadcast against ``shape[:-1]`` with the sequence
+        axis moved last.
+    """
+    if dtype_name(positions) not in INTEGER_DTYPES:
+        raise PositionError(
+            f"positions must be integers, got {dtype_name(positions)}: floating point holds them "
+            "exactly only up to 256 (bfloat16), 2048 (float16) or 2**24 (float32). "
+            "Hint: pass int32 or int64 ids."
+        )
+    rows = list(shape[:-1])
+    if seq_axis != -2:
+        rows.append(rows.pop(seq_axis + 1))
+    given = tuple(positions.shape)
+    fits = len(given) <= len(rows) and all(
+        p in (1, r) for p, r in zip(reversed(given), reversed(rows), strict=False)
+    )
+    if not fits:
+        hint = ""
+        if len(given) == 2 and len(rows) == 3 and given == (rows[0], rows[2]):
+            hint = " Hint: ids per row of a batch go in as positions[:, None, :]."
+        raise PositionError(
+            f"positions must broadcast against {name}.shape[:-1] with the sequence axis last, "
+            f"{tuple(rows)}; got shape {given}.{hint}"
+        )
+
+
+def broadcastable(positions: Array) -> bool:
+    """Whether ``positions`` is an array already, as opposed to Python integers."""
+    return hasattr(positions, "dtype") and hasattr(positions, "shape")
+
+
+def python_positions(positions: object, bits: int) -> list[int] | int:
+    """Python integers, or a flat sequence of them, checked before an array is made of them.
+
+    Raises
+    ------
+    DtypeError
+        If ``positions`` is anything else.
+    PositionError
+        If one does not fit a signed integer of so many ``bits``.
+    """
+    items = [positions] if isinstance(positions, int) else positions
+    if not isinstance(items, range | list | tuple) or not all(
+        isinstance(i, int) and not isinstance(i, bool) for i in items
+    ):
+        raise DtypeError(
+            f"positions must be an integer array, an int, or a flat list or range of ints; "
+            f"got {positions!r}"
+        )
+    limit = 2 ** (bits - 1)
+    for position in items:
+        if not -limit <= position < limit:
+            raise PositionError(
+                f"positions must lie in -2**{bits - 1} .. 2**{bits - 1} - 1, got {position}"
+            )
+    return positions if isinstance(positions, int) else cast("list[int]", list(items))

@@ -1,0 +1,54 @@
+"""Layouts: which lanes of the head dimension form a pair.
+
+``interleaved`` pairs neighbours (2i, 2i+1), as the paper does; ``half`` pairs (i, i + d/2). They
+are the same rotation after a permutation of the lanes.
+"""
+
+from __future__ import annotations
+
+from rotary_spec._array import Array, Namespace
+from rotary_spec.spec import Layout, RotarySpec
+
+
+def pair_lanes(
+    layout: Layout, rotary_dim: int, rotary_start: int = 0
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The lanes that hold the first and the second member of every pair, in pair order.
+
+    >>> from rotary_spec.layouts import pair_lanes
+    >>> pair_lanes("interleaved", 6)
+    ((0, 2, 4), (1, 3, 5))
+    >>> pair_lanes("half", 6)
+    ((0, 1, 2), (3, 4, 5))
+    """
+    stop = rotary_start + rotary_dim
+    middle = rotary_start + rotary_dim // 2
+    if layout == "interleaved":
+        return tuple(range(rotary_start, stop, 2)), tuple(range(rotary_start + 1, stop, 2))
+    return tuple(range(rotary_start, middle)), tuple(range(middle, stop))
+
+
+def input_lanes(spec: RotarySpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where the spec finds its pairs: lanes of the first and of the second members."""
+    return pair_lanes(spec.layout, spec.rotary_dim, spec.rotary_start)
+
+
+def output_lanes(spec: RotarySpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where the spec puts its rotated pairs."""
+    return pair_lanes(spec.output_layout or spec.layout, spec.rotary_dim, spec.rotary_start)
+
+
+def split_pairs(x: Array, layout: Layout) -> tuple[Array, Array]:
+    """First and second members of the pairs along the last axis, each of half its length."""
+    if layout == "interleaved":
+        return x[..., 0::2], x[..., 1::2]
+    half = x.shape[-1] // 2
+    return x[..., :half], x[..., half:]
+
+
+def join_pairs(first: Array, second: Array, layout: Layout, xp: Namespace) -> Array:
+    """The inverse of `split_pairs`."""
+    if layout == "interleaved":
+        shape = (*first.shape[:-1], 2 * first.shape[-1])  # -1 is ambiguous for an empty array
+        return xp.reshape(xp.stack([first, second], axis=-1), shape)
+    return xp.concat([first, second], axis=-1)
