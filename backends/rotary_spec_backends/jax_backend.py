@@ -1,0 +1,89 @@
+"""JAX: one jitted function per spec and shape; under jit, vmap and grad too, with x64 on or off."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from rotary_spec._array import move_axis
+from rotary_spec.layouts import join_pairs, split_pairs
+from rotary_spec.spec import RotarySpec
+from rotary_spec_backends.base import Backend, require_int32, rotated_lanes, tables
+from rotary_spec_backends.frameworks import Array, JaxFramework
+
+
+class JaxBackend(Backend):
+    """The spec in JAX. Without x64 the phases come from 32-bit integers, to the same bits."""
+
+    name = "jax"
+    extra = "jax"
+    framework_type = JaxFramework
+
+    @classmethod
+    def _devices(cls) -> tuple[str, ...] | str:
+        import jax
+
+        try:
+            return tuple(
+                f"{'cuda' if d.platform == 'gpu' else d.platform}:{d.id}" for d in jax.devices()
+            )
+        except RuntimeError as error:
+            return f"no device: {error}"
+
+    def _ids(self, positions: Any, like: Array) -> Array:
+        import jax
+
+        if not jax.config.jax_enable_x64:
+            require_int32(positions)
+            positions = positions.astype(np.int32)
+        return jax.numpy.asarray(positions)
+
+    def _rotate(
+        self,
+        arrays: tuple[Array, ...],
+        positions: Array,
+        spec: RotarySpec,
+        axes: tuple[int, ...],
+        seq_len: int | None,
+    ) -> tuple[Array, ...]:
+        return _jitted()(arrays, positions, spec, axes, seq_len)  # type: ignore[no-any-return]
+
+
+@cache
+def _jitted() -> Any:
+    import jax
+
+    return jax.jit(_rotate_all, static_argnums=(2, 3, 4))
+
+
+def _rotate_all(
+    arrays: tuple[Array, ...],
+    positions: Array,
+    spec: RotarySpec,
+    axes: tuple[int, ...],
+    seq_len: int | None,
+) -> tuple[Array, ...]:
+    import jax.numpy as jnp
+
+    cos, sin = tables(positions, spec, seq_len, jnp)
+    return tuple(_apply(x, cos, sin, spec, axis) for x, axis in zip(arrays, axes))
+
+
+def _apply(x: Array, cos: Array, sin: Array, spec: RotarySpec, axis: int) -> Array:
+    import jax.numpy as jnp
+
+    dtype = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+    cos, sin = cos.astype(dtype), sin.astype(dtype)
+    lanes = move_axis(x, axis, -2, jnp)
+    rotated = rotated_lanes(spec)
+    first, second = (part.astype(dtype) for part in split_pairs(lanes[..., rotated], spec.layout))
+    turned = join_pairs(
+        first * cos - second * sin,
+        second * cos + first * sin,
+        spec.output_layout or spec.layout,
+        jnp,
+    ).astype(x.dtype)
+    parts = [lanes[..., : rotated.start], turned, lanes[..., rotated.stop :]]
+    return move_axis(jnp.concat(parts, axis=-1), -2, axis, jnp)
