@@ -1,0 +1,31 @@
+"""The checks, one module per group; importing a module registers its clauses in order."""
+
+from __future__ import annotations
+
+# The order is the order of the run: what a call leaves behind is looked at first, and what later
+# checks stand on comes before them.
+from rotary_spec_conformance.checks import (
+    bad_input,
+    equivariance,
+    frequencies,
+    gradient,
+    positions,
+    precision,
+    purity,
+    relative,
+    rotation,
+    state,
+)
+
+__all__ = [
+    "bad_input",
+    "equivariance",
+    "frequencies",
+    "gradient",
+    "positions",
+    "precision",
+    "purity",
+    "relative",
+    "rotation",
+    "state",
+]

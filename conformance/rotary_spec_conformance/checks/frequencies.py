@@ -1,0 +1,65 @@
+"""FREQ: every pair turns at the frequency of the spec's schedule."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import rotary_spec as rs
+from rotary_spec_conformance import tolerances
+from rotary_spec_conformance.checks.rotation import STRUCTURE
+from rotary_spec_conformance.context import Context, worst
+from rotary_spec_conformance.probe import Floats
+from rotary_spec_conformance.registry import NotRun, Outcome, clause
+
+
+@clause("FREQ-1", "frequencies are the schedule's", needs=(*STRUCTURE, "STATE-1"))
+def frequencies(context: Context, dtype: str) -> Outcome:
+    """Angles from position 0 to 1 .. 7 and to powers of two, whatever the direction."""
+    if context.target.given_tables:
+        raise NotRun("the caller supplies cos and sin")
+    small = context.small
+    if len(small.positions) < 2:
+        raise NotRun("position 1 is not served")
+    positions = small.positions[1:]
+    theta = rs.frequencies(context.spec)
+    turned = small.angles[1:] - small.angles[0]
+    sign = -1.0 if np.sum(np.sin(turned[0])) < 0 else 1.0
+    error = sign * turned - positions[:, None] * theta
+    outcome = worst(
+        np.arctan2(np.sin(error), np.cos(error)),
+        tolerances.float32_angle(context.spec, positions) + 4 * tolerances.component(dtype),
+        "rad",
+        lambda i: {"position": int(positions[i[0]]), "pair": i[1]},
+    )
+    measured = (sign * turned[0]) % (2 * np.pi)  # angles below one turn: theta itself
+    return Outcome(
+        outcome.deviation,
+        outcome.tolerance,
+        "rad",
+        outcome.where,
+        describe(measured, theta, context.spec),
+    )
+
+
+def describe(measured: Floats, theta: Floats, spec: rs.RotarySpec) -> str:
+    """In words, how measured frequencies differ from the spec's."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = measured / theta
+        exponent = -2 * np.arange(len(theta)) / spec.rotary_dim
+        bases = measured[1:] ** (1 / exponent[1:])
+    one_base = len(bases) > 0 and np.ptp(bases) < 1e-3 * np.median(bases)
+    if one_base and abs(ratio[0] - 1) < 1e-4 and abs(np.median(bases) / spec.base - 1) > 1e-3:
+        return f"the frequencies fit base {np.median(bases):.6g}, the spec says {spec.base:.6g}"
+    if np.ptp(ratio) < 1e-3 * abs(np.median(ratio)) and abs(np.median(ratio) - 1) > 1e-3:
+        return (
+            f"every frequency is {np.median(ratio):.6g} times the spec's: a linear factor of "
+            f"{1 / np.median(ratio):.6g}, or positions counted in other steps?"
+        )
+    off = np.flatnonzero(np.abs(ratio - 1) > 1e-4)
+    if len(off):
+        return (
+            f"{len(off)} of {len(theta)} pairs turn at other frequencies, pair {off[0]} at "
+            f"{measured[off[0]]:.6g} instead of {theta[off[0]]:.6g} radians per position: another "
+            "schedule, or another rotary_dim in its exponent?"
+        )
+    return "angles drift from the schedule's as positions grow: are positions or tables rounded?"

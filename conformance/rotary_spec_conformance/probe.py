@@ -1,0 +1,130 @@
+"""`Probe`: calls an instance of a target with host arrays and reads the answer back.
+
+Whatever way the target takes positions, a probe answers one question: where does row s go when it
+stands at position m_s? Offsets are split into runs of consecutive positions; an implicit ``arange``
+gets the rows placed where their positions say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rotary_spec_conformance.target import Target
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class TargetMisbehaved(Exception):
+    """The target raised, or returned something that is not its result; the text says what."""
+
+
+class Probe:
+    """One instance of a target.
+
+    Parameters
+    ----------
+    target : Target
+    dtype : str
+        Dtype of the inputs it makes, unless a call names another.
+    """
+
+    def __init__(self, target: Target, dtype: str) -> None:
+        self.target = target
+        self.dtype = dtype
+        self.framework = target.framework
+        self.instance = _guarded(target.build, "while it was built")
+
+    def __call__(
+        self, x: npt.ArrayLike, positions: npt.ArrayLike, dtype: str | None = None
+    ) -> Floats:
+        """Rows rotated by their positions, as float64.
+
+        Parameters
+        ----------
+        x : host array, shape (batch, heads, seq, head_dim)
+        positions : host integers, shape (seq,), or (batch, seq) for targets that take them
+        """
+        host = np.asarray(x, dtype=np.float64)
+        ids = np.asarray(positions, dtype=np.int64)
+        dtype = dtype or self.dtype
+        if self.target.positions == "explicit":
+            native_ids = self.framework.asarray(ids, "int64")
+            return self.read(self.call(self.framework.asarray(host, dtype), native_ids), host.shape)
+        if self.target.positions == "offset":
+            return self._by_runs(host, ids, dtype)
+        return self._by_arange(host, ids, dtype)
+
+    def call(self, x: Any, positions: Any) -> Any:
+        """The instance itself on native arguments; what it raises becomes `TargetMisbehaved`."""
+        shape, name = tuple(x.shape), self.framework.dtype_of(x)
+        return _guarded(
+            lambda: self.instance(x, positions),
+            f"for x of shape {shape}, {name}, positions {_shown(positions)}",
+        )
+
+    def native_positions(self, count: int) -> Any:
+        """Positions 0 .. count-1, as the target takes them."""
+        if self.target.positions == "explicit":
+            return self.framework.asarray(np.arange(count), "int64")
+        return 0 if self.target.positions == "offset" else None
+
+    def read(self, y: Any, shape: tuple[int, ...]) -> Floats:
+        """The target's answer as float64, or `TargetMisbehaved` if it is not an array like x."""
+        if not self.framework.owns(y):
+            raise TargetMisbehaved(
+                f"returned {type(y).__module__}.{type(y).__name__} instead of a "
+                f"{self.framework.name} array"
+            )
+        if tuple(y.shape) != shape:
+            raise TargetMisbehaved(f"returned shape {tuple(y.shape)} for x of shape {shape}")
+        return self.framework.to_numpy(y)
+
+    def responses(self, vectors: npt.ArrayLike, positions: npt.ArrayLike) -> Floats:
+        """Where each vector goes at each position, shape (vectors, positions, head_dim).
+
+        Explicit positions put everything on the sequence axis, the one axis that a rotary
+        embedding must read; the others need the vectors on the heads axis.
+        """
+        v = np.asarray(vectors, dtype=np.float64)
+        ids = np.asarray(positions, dtype=np.int64)
+        if self.target.positions == "explicit":
+            rows = np.repeat(v, len(ids), axis=0)[None, None]
+            flat: Floats = self(rows, np.tile(ids, len(v)))
+            return flat.reshape(len(v), len(ids), -1)
+        out: Floats = self(np.repeat(v[None, :, None], len(ids), axis=2), ids)[0]
+        return out
+
+    def _by_runs(self, x: Floats, ids: Ints, dtype: str) -> Floats:
+        breaks = np.flatnonzero(np.diff(ids) != 1) + 1
+        parts = []
+        for rows in np.split(np.arange(len(ids)), breaks):
+            part = x[:, :, rows]
+            y = self.call(self.framework.asarray(part, dtype), int(ids[rows[0]]))
+            parts.append(self.read(y, part.shape))
+        return np.concatenate(parts, axis=2) if parts else x
+
+    def _by_arange(self, x: Floats, ids: Ints, dtype: str) -> Floats:
+        whole = np.zeros((*x.shape[:2], int(ids.max(initial=0)) + 1, x.shape[-1]))
+        whole[:, :, ids] = x
+        y = self.call(self.framework.asarray(whole, dtype), None)
+        return self.read(y, whole.shape)[:, :, ids]
+
+
+def _guarded(function: Callable[[], Any], when: str) -> Any:
+    try:
+        return function()
+    except Exception as error:  # the code under test may raise anything
+        text = str(error).strip().splitlines()
+        first = text[0] if text else ""
+        raise TargetMisbehaved(f"raised {type(error).__name__} {when}: {first}") from error
+
+
+def _shown(positions: Any) -> str:
+    if hasattr(positions, "shape"):
+        return f"of shape {tuple(positions.shape)}"
+    return "implicit" if positions is None else f"from {positions}"
