@@ -1,0 +1,68 @@
+"""README and SPEC: what they show is what happens."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rotary_spec as rs
+from rotary_spec_conformance import CLAUSES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SPEC = (ROOT / "SPEC.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.splitlines()[0])
+def test_python_examples_run(block):
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("block", blocks("console"), ids=lambda block: block.splitlines()[0][-40:])
+def test_console_examples_show_real_output(block):
+    command, _, shown = block.partition("\n")
+    if "rotary-embedding-torch" in command:
+        pytest.importorskip("rotary_embedding_torch")
+    arguments = command.split("rotary-spec ", 1)[1].split()
+    paths = [str(ROOT / room) for room in (".", "backends", "conformance", "bench")]
+    run = subprocess.run(
+        [sys.executable, "-m", "rotary_spec", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "COLUMNS": "100",
+            "PYTHONIOENCODING": "utf-8",
+            "PYTHONPATH": os.pathsep.join(paths),
+        },
+        check=False,
+    )
+    pattern = re.escape(shown.strip())
+    pattern = re.sub(r"\d+\\\.\d+\\ s\\\)", r"[0-9.]+ s\)", pattern)  # seconds vary
+    pattern = pattern.replace(r"\.\.\.", ".*")
+    assert re.fullmatch(pattern, run.stdout.strip(), re.DOTALL), run.stdout + run.stderr
+
+
+def test_every_clause_is_written_down_and_every_written_clause_is_checked():
+    assert set(re.findall(r"\*\*([A-Z]+-\d+)\*\*", SPEC)) == set(CLAUSES)
+
+
+@pytest.mark.parametrize("clause", CLAUSES.values(), ids=lambda clause: clause.id)
+def test_levels_agree(clause):
+    text = SPEC.split(f"**{clause.id}**", 1)[1]
+    text = re.split(r"\*\*[A-Z]+-\d+\*\*|\n#", text)[0]
+    assert clause.level in text
+
+
+def test_the_worked_phase():
+    turns = rs.turns(rs.RotarySpec(head_dim=4))[1]
+    assert f"F_1 = {turns} =\n`{turns:#018x}`" in SPEC
+    assert f"phase is {-turns % 2**64} = `{-turns % 2**64:#018x}`" in SPEC
