@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rotary_spec.errors import (
     BackendUnavailable,
+    CheckpointError,
     DtypeError,
     PositionError,
     RotarySpecError,
@@ -21,7 +22,18 @@ from rotary_spec.errors import (
 from rotary_spec.frequencies import attention_factor, frequencies
 from rotary_spec.phase import Phase, phases, turns
 from rotary_spec.rotation import cos_sin, rotate, rotate_complex, rotation_matrix
-from rotary_spec.schedules import Default, Linear, Llama3, Schedule
+from rotary_spec.schedules import (
+    Default,
+    DynamicNtk,
+    Explicit,
+    Linear,
+    Llama3,
+    LongRope,
+    Ntk,
+    Proportional,
+    Schedule,
+    Yarn,
+)
 from rotary_spec.spec import RotarySpec
 
 if TYPE_CHECKING:
@@ -29,6 +41,7 @@ if TYPE_CHECKING:
     import rotary_spec_bench
     import rotary_spec_conformance
     from rotary_spec.huggingface import from_hf_config
+    from rotary_spec.weights import convert_projection
 
     backends, bench = rotary_spec_backends, rotary_spec_bench
     conformance = rotary_spec_conformance
@@ -37,19 +50,27 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackendUnavailable",
+    "CheckpointError",
     "Default",
     "DtypeError",
+    "DynamicNtk",
+    "Explicit",
     "Linear",
     "Llama3",
+    "LongRope",
+    "Ntk",
     "Phase",
     "PositionError",
+    "Proportional",
     "RotarySpec",
     "RotarySpecError",
     "Schedule",
     "ShapeError",
     "SpecError",
     "TargetError",
+    "Yarn",
     "attention_factor",
+    "convert_projection",
     "cos_sin",
     "frequencies",
     "from_hf_config",
@@ -66,7 +87,10 @@ _ROOMS = {
     "conformance": "rotary_spec_conformance",
     "bench": "rotary_spec_bench",
 }
-_LAZY = {"from_hf_config": "rotary_spec.huggingface"}
+_LAZY = {
+    "convert_projection": "rotary_spec.weights",
+    "from_hf_config": "rotary_spec.huggingface",
+}
 
 
 def __getattr__(name: str) -> Any:

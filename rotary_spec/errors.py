@@ -29,3 +29,7 @@ class BackendUnavailable(RotarySpecError, ImportError):
 
 class TargetError(RotarySpecError, ValueError):
     """An implementation under test that cannot be found, built or called."""
+
+
+class CheckpointError(RotarySpecError, ValueError):
+    """A file of weights that is malformed, holds nothing that is asked for, or is in the way."""

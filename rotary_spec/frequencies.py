@@ -49,4 +49,4 @@ def attention_factor(spec: RotarySpec, seq_len: int | None = None) -> float:
     """
     if spec.attention_factor is not None:
         return spec.attention_factor
-    return spec.schedule.attention_factor(seq_len)
+    return spec.schedule.magnitude(seq_len)

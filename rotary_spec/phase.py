@@ -151,13 +151,11 @@ def _cos_sin_float64(high: Array, low: Array, xp: Namespace) -> tuple[Array, Arr
 
 
 def _cos_sin_float32(high: Array, low: Array, xp: Namespace) -> tuple[Array, Array]:
-    """The angle is kept as a sum of two float32 numbers, so that only cos and sin are rounded."""
+    """The angle is summed from products that are exact or small: it is rounded once."""
     coarse = xp.astype(high >> 15, xp.float32) * 2.0**15
     fine = xp.astype(high & 0x7FFF, xp.float32)
     fine = fine + xp.astype((low >> 16) & 0xFFFF, xp.float32) * 2.0**-16
     head = coarse * _RADIANS_HEAD  # exact: 15 bits times 9
     tail = coarse * _RADIANS_TAIL + fine * _RADIANS
     angle = head + tail
-    error = tail - (angle - head)
-    cos, sin = xp.cos(angle), xp.sin(angle)
-    return cos - sin * error, sin + cos * error
+    return xp.cos(angle), xp.sin(angle)

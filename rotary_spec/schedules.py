@@ -1,9 +1,9 @@
 """Frequency schedules: how many radians one position turns each pair.
 
-A schedule is a small frozen dataclass with one method, ``frequencies``. Its parameters carry the
-names of Hugging Face's ``rope_parameters``, its ``rope_type`` is Hugging Face's too. The formulas
-are evaluated in decimal arithmetic of `PRECISION` digits, so that float64 frequencies and 64-bit
-fixed-point turns are both rounded once, from the same number.
+A schedule is a small frozen dataclass that overrides ``scale`` or ``frequencies``. Its parameters
+carry the names of Hugging Face's ``rope_parameters``, its ``rope_type`` is Hugging Face's too. The
+formulas are evaluated in decimal arithmetic of `PRECISION` digits, so that float64 frequencies and
+64-bit fixed-point turns are both rounded once, from the same number.
 
 To add a schedule, subclass `Schedule`; it registers itself under its ``rope_type``.
 """
@@ -11,9 +11,11 @@ To add a schedule, subclass `Schedule`; it registers itself under its ``rope_typ
 from __future__ import annotations
 
 import math
+import operator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from decimal import Context, Decimal, localcontext
+from itertools import accumulate
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -43,15 +45,12 @@ def positive(name: str, value: object) -> float:
     return number
 
 
-def paper_frequencies(base: float, dim: int, count: int | None = None) -> list[Decimal]:
-    """theta_i = base^(-2i/dim) for i = 0 .. count-1, in radians per position (RoFormer Eq. 15).
-
-    ``count`` defaults to ``dim // 2``, one frequency per pair.
-    """
+def paper_frequencies(base: float | Decimal, dim: int) -> list[Decimal]:
+    """theta_i = base^(-2i/dim), i = 0 .. dim/2 - 1, in radians per position (RoFormer Eq. 15)."""
     with decimal_context():
-        b = Decimal(base)
-        pairs = dim // 2 if count is None else count
-        return [b ** (Decimal(-2 * i) / dim) for i in range(pairs)]
+        # One power and products, 30 times faster than powers; of 50 digits they cost two.
+        ratio = Decimal(base) ** (Decimal(-2) / dim)
+        return list(accumulate([Decimal(1), *[ratio] * (dim // 2 - 1)], operator.mul))
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,11 @@ class Schedule:
     """Base class of the frequency schedules.
 
     Subclasses are frozen dataclasses that set ``rope_type`` and override `scale`; override
-    `attention_factor` where the schedule changes the magnitude, and `check` for its rules.
+    `magnitude` where the schedule changes it, and `check` for its rules.
     """
 
     rope_type: ClassVar[str] = ""
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
     registry: ClassVar[dict[str, type[Schedule]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -70,14 +70,37 @@ class Schedule:
             Schedule.registry[cls.rope_type] = cls
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            number = positive(f"{type(self).__name__}: {name}", value)
-            if type(value) not in (int, float):  # a NumPy scalar, which JSON does not know
-                object.__setattr__(self, name, number)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if hasattr(value, "tolist"):  # NumPy numbers and arrays, by their exact values
+                value = value.tolist()
+            if isinstance(value, list):
+                value = tuple(value)
+            absent = value is None and field.default is None
+            if not absent and not (isinstance(value, bool) and isinstance(field.default, bool)):
+                several = isinstance(value, tuple)
+                numbers = tuple(
+                    self._number(field.name, v) for v in (value if several else [value])
+                )
+                value = numbers if several else numbers[0]
+            object.__setattr__(self, field.name, value)
         self.check()
+
+    def _number(self, name: str, value: object) -> float:
+        """``value`` as an int or a float, checked; `SpecError` names it where it is neither."""
+        if name in self.may_be_zero and not isinstance(value, bool) and value == 0:
+            return 0.0
+        try:
+            number = positive(name, value)
+        except SpecError as error:
+            raise SpecError(f"{type(self).__name__}: {error}") from None
+        return value if isinstance(value, int) else number
 
     def check(self) -> None:
         """Raise `SpecError` where the parameters contradict each other."""
+
+    def check_rotary_dim(self, rotary_dim: int) -> None:
+        """Raise `SpecError` where the schedule cannot serve that many lanes."""
 
     def frequencies(self, base: float, rotary_dim: int, seq_len: int | None) -> list[Decimal]:
         """Radians per position of each of the ``rotary_dim // 2`` pairs, to `PRECISION` digits."""
@@ -88,8 +111,8 @@ class Schedule:
         """The scheduled frequency of the pair whose unscaled frequency is ``theta``."""
         raise NotImplementedError
 
-    def attention_factor(self, seq_len: int | None) -> float:
-        """Magnitude that the schedule puts on cos and sin (logits scale by its square)."""
+    def magnitude(self, seq_len: int | None) -> float:
+        """A, which the schedule puts on cos and sin (scores grow by its square)."""
         return 1.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,6 +195,271 @@ class Llama3(Schedule):
             return theta
         smooth = (turns - low) / (high - low)
         return (1 - smooth) * theta / Decimal(self.factor) + smooth * theta
+
+
+@dataclass(frozen=True)
+class Ntk(Schedule):
+    """NTK-aware: the paper's schedule with base * factor^(d / (d - 2)) (bloc97, 2023).
+
+    ``factor`` is called ``alpha`` in HunYuan's configs and ``theta_rescale_factor`` in
+    rotary-embedding-torch. diffusers' ``ntk_factor`` has no exponent: it is another base.
+    """
+
+    factor: float
+    rope_type: ClassVar[str] = "ntk"
+
+    def check(self) -> None:
+        _check_factor(self.factor, type(self).__name__)
+
+    def frequencies(self, base: float, rotary_dim: int, seq_len: int | None) -> list[Decimal]:
+        return _ntk_frequencies(base, rotary_dim, Decimal(self.factor))
+
+
+@dataclass(frozen=True)
+class DynamicNtk(Schedule):
+    """NTK-aware with a base that grows with the sequence (emozilla, 2023; ``rope_type: dynamic``).
+
+    The base is multiplied by (factor * n / M - (factor - 1))^(d / (d - 2)), n = max(seq_len, M):
+    the paper's schedule up to M. vLLM fixes n = factor * M.
+
+    Parameters
+    ----------
+    factor : float
+        At least 1.
+    max_position_embeddings : int
+        M, in positions.
+    """
+
+    factor: float
+    max_position_embeddings: int
+    rope_type: ClassVar[str] = "dynamic"
+
+    def check(self) -> None:
+        _check_factor(self.factor, type(self).__name__)
+
+    def frequencies(self, base: float, rotary_dim: int, seq_len: int | None) -> list[Decimal]:
+        with decimal_context():
+            length = max(seq_len or 0, self.max_position_embeddings)
+            factor = Decimal(self.factor)
+            growth = factor * length / Decimal(self.max_position_embeddings) - (factor - 1)
+        return _ntk_frequencies(base, rotary_dim, growth)
+
+
+@dataclass(frozen=True)
+class Yarn(Schedule):
+    """YaRN: slow pairs are interpolated, fast ones kept, a ramp over the pair index between.
+
+    dim(r) = d ln(L / 2 pi r) / (2 ln base) is the index of the pair that turns r times in L
+    positions. From lo = dim(beta_fast) to hi = dim(beta_slow) the share of theta_i / factor rises
+    linearly from 0 to 1. With ``truncate``, lo is rounded down and hi up; then 0 <= lo and
+    hi <= d - 1. Source: arXiv:2309.00071 and Hugging Face's ``rope_type: yarn``.
+
+    Parameters
+    ----------
+    factor : float
+        At least 1.
+    original_max_position_embeddings : int
+        L, in positions.
+    beta_fast, beta_slow : float
+        Turns in L positions; beta_fast >= beta_slow.
+    truncate : bool
+        gpt-oss does not truncate.
+    attention_factor : float or None
+        A. None: the ratio of 0.1 mscale ln(factor) + 1 and 0.1 mscale_all_dim ln(factor) + 1 where
+        both are given, else 0.1 ln(factor) + 1. In vLLM, SGLang and ggml an ``attn_factor``
+        multiplies that instead of replacing it.
+    mscale, mscale_all_dim : float or None
+        DeepSeek's. It also multiplies the softmax scale, which is outside the rotation.
+    """
+
+    factor: float
+    original_max_position_embeddings: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+    attention_factor: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    rope_type: ClassVar[str] = "yarn"
+    may_be_zero: ClassVar[tuple[str, ...]] = ("mscale", "mscale_all_dim")
+
+    def check(self) -> None:
+        _check_factor(self.factor, type(self).__name__)
+        if self.beta_fast < self.beta_slow:
+            raise SpecError(
+                f"Yarn: beta_fast must not be below beta_slow, got {self.beta_fast!r} < "
+                f"{self.beta_slow!r}"
+            )
+
+    def frequencies(self, base: float, rotary_dim: int, seq_len: int | None) -> list[Decimal]:
+        with decimal_context():
+            lo, hi = self.ramp(base, rotary_dim)
+            factor = Decimal(self.factor)
+            out = []
+            for i, theta in enumerate(paper_frequencies(base, rotary_dim)):
+                share = min(max((i - lo) / (hi - lo), Decimal(0)), Decimal(1))
+                out.append(theta / factor * share + theta * (1 - share))
+            return out
+
+    def ramp(self, base: float, rotary_dim: int) -> tuple[Decimal, Decimal]:
+        """Pair indices between which the ramp rises, lo < hi."""
+        if base == 1:
+            raise SpecError("Yarn: base 1 gives every pair one frequency: there is no ramp")
+        with decimal_context():
+            length = Decimal(self.original_max_position_embeddings)
+
+            def index(turns: float) -> Decimal:
+                return (
+                    rotary_dim
+                    * (length / (TWO_PI * Decimal(turns))).ln()
+                    / (2 * Decimal(base).ln())
+                )
+
+            lo, hi = index(self.beta_fast), index(self.beta_slow)
+            if self.truncate:
+                lo, hi = Decimal(math.floor(lo)), Decimal(math.ceil(hi))
+            lo, hi = max(lo, Decimal(0)), min(hi, Decimal(rotary_dim - 1))
+            return lo, hi if hi != lo else hi + Decimal("0.001")
+
+    def magnitude(self, seq_len: int | None) -> float:
+        if self.attention_factor is not None:
+            return self.attention_factor
+
+        def m(scale: float) -> float:
+            return 0.1 * scale * math.log(self.factor) + 1.0 if self.factor > 1 else 1.0
+
+        if self.mscale and self.mscale_all_dim:
+            return m(self.mscale) / m(self.mscale_all_dim)
+        return m(1.0)
+
+
+@dataclass(frozen=True)
+class LongRope(Schedule):
+    """LongRoPE: a factor of its own for each pair, one list up to L positions, one beyond.
+
+    theta_i / long_factor_i where seq_len > L, else theta_i / short_factor_i; for both,
+    A = sqrt(1 + ln(factor) / ln(L)). Source: arXiv:2402.13753 and Hugging Face's
+    ``rope_type: longrope``.
+
+    Parameters
+    ----------
+    short_factor, long_factor : sequence of float
+        One per pair.
+    original_max_position_embeddings : int
+        L, in positions.
+    factor : float
+        Maximum length over L, for A only.
+    attention_factor : float or None
+        A where it is given.
+    """
+
+    short_factor: tuple[float, ...]
+    long_factor: tuple[float, ...]
+    original_max_position_embeddings: int
+    factor: float = 1.0
+    attention_factor: float | None = None
+    rope_type: ClassVar[str] = "longrope"
+
+    def check(self) -> None:
+        _check_factor(self.factor, type(self).__name__)
+        if len(self.short_factor) != len(self.long_factor):
+            raise SpecError(
+                f"LongRope: short_factor and long_factor must be of one length, got "
+                f"{len(self.short_factor)} and {len(self.long_factor)}"
+            )
+        if self.original_max_position_embeddings < 2:
+            raise SpecError("LongRope: original_max_position_embeddings must be at least 2")
+
+    def check_rotary_dim(self, rotary_dim: int) -> None:
+        _check_count("LongRope", "short_factor and long_factor", self.short_factor, rotary_dim)
+
+    def frequencies(self, base: float, rotary_dim: int, seq_len: int | None) -> list[Decimal]:
+        long = (seq_len or 0) > self.original_max_position_embeddings
+        factors = self.long_factor if long else self.short_factor
+        with decimal_context():
+            return [
+                theta / Decimal(factor)
+                for theta, factor in zip(paper_frequencies(base, rotary_dim), factors, strict=True)
+            ]
+
+    def magnitude(self, seq_len: int | None) -> float:
+        if self.attention_factor is not None:
+            return self.attention_factor
+        if self.factor == 1:
+            return 1.0
+        length = self.original_max_position_embeddings
+        return math.sqrt(1 + math.log(self.factor) / math.log(length))
+
+
+@dataclass(frozen=True)
+class Proportional(Schedule):
+    """p-RoPE: the slowest pairs do not turn at all (Gemma 3n and 4; ``rope_type: proportional``).
+
+    theta_i = base^(-2i/rotary_dim) / factor for the first floor(p rotary_dim / 2) pairs, 0 for the
+    others. Unlike partial rotary, the exponent and the pairing are those of the whole width: the
+    lanes that turn in the half layout are i and i + rotary_dim / 2.
+
+    Parameters
+    ----------
+    partial_rotary_factor : float
+        p, above 0 and at most 1.
+    factor : float
+        At least 1.
+    """
+
+    partial_rotary_factor: float
+    factor: float = 1.0
+    rope_type: ClassVar[str] = "proportional"
+
+    def check(self) -> None:
+        _check_factor(self.factor, type(self).__name__)
+        if self.partial_rotary_factor > 1:
+            raise SpecError(
+                f"Proportional: partial_rotary_factor must be at most 1, got "
+                f"{self.partial_rotary_factor!r}"
+            )
+
+    def frequencies(self, base: float, rotary_dim: int, seq_len: int | None) -> list[Decimal]:
+        turning = int(self.partial_rotary_factor * rotary_dim // 2)
+        with decimal_context():
+            factor = Decimal(self.factor)
+            return [
+                theta / factor if i < turning else Decimal(0)
+                for i, theta in enumerate(paper_frequencies(base, rotary_dim))
+            ]
+
+
+@dataclass(frozen=True)
+class Explicit(Schedule):
+    """Frequencies as given, radians per position, one per pair; the base has no part in them.
+
+    Their exact binary values are taken: pass a checkpoint's float32 ``inv_freq`` to keep its own.
+    """
+
+    inv_freq: tuple[float, ...]
+    rope_type: ClassVar[str] = "explicit"
+    may_be_zero: ClassVar[tuple[str, ...]] = ("inv_freq",)
+
+    def check_rotary_dim(self, rotary_dim: int) -> None:
+        _check_count("Explicit", "inv_freq", self.inv_freq, rotary_dim)
+
+    def frequencies(self, base: float, rotary_dim: int, seq_len: int | None) -> list[Decimal]:
+        return [Decimal(theta) for theta in self.inv_freq]
+
+
+def _ntk_frequencies(base: float, rotary_dim: int, growth: Decimal) -> list[Decimal]:
+    if rotary_dim == 2:  # one pair turns by 1 radian, whatever the base
+        return paper_frequencies(base, rotary_dim)
+    with decimal_context():
+        exponent = Decimal(rotary_dim) / (rotary_dim - 2)
+        return paper_frequencies(Decimal(base) * growth**exponent, rotary_dim)
+
+
+def _check_count(name: str, field: str, values: tuple[float, ...], rotary_dim: int) -> None:
+    if len(values) != rotary_dim // 2:
+        raise SpecError(
+            f"{name}: {field} must hold one number per pair, {rotary_dim // 2}; got {len(values)}"
+        )
 
 
 def _check_factor(factor: float, name: str) -> None:

@@ -86,11 +86,12 @@ class RotarySpec:
                 f"rotary_start must lie in 0 .. head_dim - rotary_dim = "
                 f"{self.head_dim - self.rotary_dim}, got {self.rotary_start}"
             )
-        if not isinstance(self.schedule, Schedule):
+        if not isinstance(self.schedule, Schedule) or type(self.schedule) is Schedule:
             raise SpecError(
                 f"schedule must be a Schedule such as Default() or Linear(factor=4), "
                 f"got {self.schedule!r}"
             )
+        self.schedule.check_rotary_dim(self.rotary_dim)
         if self.attention_factor is not None:
             self._set("attention_factor", positive("attention_factor", self.attention_factor))
         if not isinstance(self.inverse, bool):
