@@ -100,10 +100,13 @@ class Backend(ABC):
             version = str(framework.xp.__version__)
         except Exception as error:  # an installed framework may break in any way while importing
             return BackendStatus(cls.name, False, reason=f"import failed: {error}")
-        devices = cls._devices()
+        try:
+            devices, dtypes = cls._devices(), framework.supported_dtypes()
+        except Exception as error:  # so may a driver, and a third party's code
+            return BackendStatus(cls.name, False, version, reason=f"no device: {error}")
         if isinstance(devices, str):
             return BackendStatus(cls.name, False, version, reason=devices)
-        return BackendStatus(cls.name, True, version, devices, framework.supported_dtypes())
+        return BackendStatus(cls.name, True, version, devices, dtypes)
 
     @classmethod
     @abstractmethod

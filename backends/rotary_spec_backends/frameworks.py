@@ -84,6 +84,10 @@ class Framework(ABC):
         """
         return None
 
+    def take(self, x: Array, lanes: list[int]) -> Array:
+        """The listed lanes of the last axis, in that order."""
+        return x[..., lanes]
+
     def synchronize(self) -> None:  # noqa: B027 - a host has nothing to wait for
         """Wait for the device."""
 
@@ -210,6 +214,9 @@ class JaxFramework(Framework):
 
     def to_numpy(self, x: Array) -> HostArray:
         return _widen(np.asarray(x))
+
+    def take(self, x: Array, lanes: list[int]) -> Array:
+        return self.xp.numpy.take(x, np.asarray(lanes), axis=-1)
 
     def gradient(self, function: Callable[[Array], Array], x: Array, seed: Array) -> Array:
         _, pull_back = self.xp.vjp(function, x)

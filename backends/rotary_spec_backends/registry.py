@@ -153,12 +153,18 @@ def _load_registered(name: str) -> type[Backend]:
     point = _registered()[name]
     try:
         loaded = point.load()
-        if isinstance(loaded, type) and issubclass(loaded, Backend):
-            return loaded
-        problem = f"{point.value} is not a rotary_spec_backends.Backend"
     except Exception as error:  # a third party's import can fail in any way
-        problem = f"{point.value} failed to import: {error}"
+        return _broken(name, f"{point.value} failed to import: {error}")
+    if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
+        return _broken(name, f"{point.value} is not a rotary_spec_backends.Backend")
+    needed = *loaded.__abstractmethods__, "name", "extra", "framework_type"
+    missing = sorted(n for n in needed if n in loaded.__abstractmethods__ or not hasattr(loaded, n))
+    if missing:
+        return _broken(name, f"{point.value} is unfinished: it lacks {', '.join(missing)}")
+    return loaded
 
+
+def _broken(name: str, problem: str) -> type[Backend]:
     def status(cls: type[Backend]) -> BackendStatus:
         return BackendStatus(name, False, reason=problem)
 
@@ -166,4 +172,6 @@ def _load_registered(name: str) -> type[Backend]:
         return False
 
     members = {"name": name, "status": classmethod(status), "accepts": classmethod(accepts)}
-    return type("BrokenBackend", (Backend,), members)
+    stand_in: type[Backend] = type("BrokenBackend", (Backend,), members)
+    stand_in.__abstractmethods__ = frozenset()  # calling it raises BackendUnavailable instead
+    return stand_in

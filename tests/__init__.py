@@ -1,0 +1,1 @@
+"""The project's own tests; a package so that its helper modules can be imported."""

@@ -1,0 +1,166 @@
+"""What is right, written from the paper a second time: no code of this project computes anything.
+
+Frequencies come from mpmath. An angle m theta_i is reduced modulo one turn in integers of 192 bits
+and rounded to float64 once, so that cos and sin are good to 1e-15 at every position;
+``test_exactness`` holds that against mpmath. A `RotarySpec` is only read, field by field.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import mpmath
+import numpy as np
+
+from rotary_spec import RotarySpec
+
+BITS = 192
+UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+SMALLEST_NORMAL = {
+    "float64": 2.0**-1022,
+    "float32": 2.0**-126,
+    "float16": 2.0**-14,
+    "bfloat16": 2.0**-126,
+}
+
+
+def paper_thetas(base: float, dim: int) -> list[Any]:
+    """theta_i = base^(-2i/dim), Eq. 15, to 70 digits."""
+    with mpmath.workdps(70):
+        return [mpmath.power(mpmath.mpf(base), -mpmath.mpf(2 * i) / dim) for i in range(dim // 2)]
+
+
+@cache
+def thetas(spec: RotarySpec) -> list[Any]:
+    """The spec's frequencies by the formulas of the schedules' own papers and code."""
+    schedule = spec.schedule
+    with mpmath.workdps(70):
+        plain = paper_thetas(spec.base, spec.rotary_dim)
+        if schedule.rope_type == "default":
+            return plain
+        factor = mpmath.mpf(schedule.factor)
+        if schedule.rope_type == "linear":
+            return [theta / factor for theta in plain]
+        assert schedule.rope_type == "llama3"
+        return [_llama3(theta, schedule, factor) for theta in plain]
+
+
+def _llama3(theta: Any, schedule: Any, factor: Any) -> Any:
+    """Meta's apply_scaling, by wavelengths as it is written there."""
+    low, high = mpmath.mpf(schedule.low_freq_factor), mpmath.mpf(schedule.high_freq_factor)
+    length = mpmath.mpf(schedule.original_max_position_embeddings)
+    wavelength = 2 * mpmath.pi / theta
+    if wavelength < length / high:
+        return theta
+    if wavelength > length / low:
+        return theta / factor
+    smooth = (length / wavelength - low) / (high - low)
+    return (1 - smooth) * theta / factor + smooth * theta
+
+
+@cache
+def _units(spec: RotarySpec) -> list[int]:
+    """The spec's frequencies in units of 2^-192 turn per position."""
+    with mpmath.workdps(120):
+        return [int(mpmath.nint(t / (2 * mpmath.pi) * 2**BITS)) for t in thetas(spec)]
+
+
+def angles(positions: Any, spec: RotarySpec) -> Any:
+    """m theta_i modulo one turn, in (-pi, pi], of shape (..., pairs)."""
+    m = np.asarray(np.asarray(positions).tolist(), dtype=object)
+    turn = 2**BITS
+    phase = (m[..., None] * np.asarray(_units(spec), dtype=object)) % turn
+    signed = np.where(phase > turn // 2, phase - turn, phase)
+    return 2 * np.pi * (signed / turn).astype(np.float64)  # int / int is rounded correctly
+
+
+def magnitude(spec: RotarySpec) -> float:
+    return 1.0 if spec.attention_factor is None else spec.attention_factor
+
+
+def cos_sin(positions: Any, spec: RotarySpec) -> tuple[Any, Any]:
+    """A cos and A sin of the spec's angles, float64."""
+    angle = angles(positions, spec)
+    scale = magnitude(spec)
+    return scale * np.cos(angle), (-scale if spec.inverse else scale) * np.sin(angle)
+
+
+def lanes(spec: RotarySpec, pair: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Where pair i is read, and where it is written: (first, second) each."""
+
+    def place(layout: str) -> tuple[int, int]:
+        if layout == "interleaved":
+            return spec.rotary_start + 2 * pair, spec.rotary_start + 2 * pair + 1
+        return spec.rotary_start + pair, spec.rotary_start + pair + spec.rotary_dim // 2
+
+    return place(spec.layout), place(spec.output_layout or spec.layout)
+
+
+def rotate(x: Any, positions: Any, spec: RotarySpec) -> Any:
+    """Eq. 13 pair by pair in float64; the sequence axis is the last but one."""
+    x = np.asarray(x, dtype=np.float64)
+    y = x.copy()
+    cos, sin = cos_sin(positions, spec)
+    for i in range(spec.rotary_dim // 2):
+        (a, b), (first, second) = lanes(spec, i)
+        y[..., first] = cos[..., i] * x[..., a] - sin[..., i] * x[..., b]
+        y[..., second] = sin[..., i] * x[..., a] + cos[..., i] * x[..., b]
+    return y
+
+
+def rotation_matrix(positions: Any, spec: RotarySpec) -> Any:
+    """Eq. 15, one 2x2 block per pair, ones where nothing rotates."""
+    cos, sin = cos_sin(positions, spec)
+    matrix = np.zeros((*cos.shape[:-1], spec.head_dim, spec.head_dim))
+    rotated = range(spec.rotary_start, spec.rotary_start + spec.rotary_dim)
+    for lane in set(range(spec.head_dim)) - set(rotated):
+        matrix[..., lane, lane] = 1.0
+    for i in range(spec.rotary_dim // 2):
+        (a, b), (first, second) = lanes(spec, i)
+        matrix[..., first, a], matrix[..., first, b] = cos[..., i], -sin[..., i]
+        matrix[..., second, a], matrix[..., second, b] = sin[..., i], cos[..., i]
+    return matrix
+
+
+def weights(x: Any, spec: RotarySpec) -> Any:
+    """A (|a| + |b|) on both output lanes of each pair, and 0 on the lanes that pass through.
+
+    Every error bound of a rotation is a multiple of it.
+    """
+    x = np.abs(np.asarray(x, dtype=np.float64))
+    bound = np.zeros_like(x)
+    for i in range(spec.rotary_dim // 2):
+        (a, b), (first, second) = lanes(spec, i)
+        bound[..., first] = bound[..., second] = magnitude(spec) * (x[..., a] + x[..., b])
+    return bound
+
+
+def table_error(positions: Any, spec: RotarySpec, arithmetic: str) -> Any:
+    """How far cos and sin may be off, of the shape of ``positions``.
+
+    The phase is off by m 2^-65 turn. Float32: 1 ulp below 1, and two roundings where a magnitude
+    other than 1 is multiplied in. Float64: three roundings of an angle of at most pi/4, one ulp of
+    the library's cos, the same two for the magnitude; 5 u.
+    """
+    m = np.abs(np.asarray(positions).astype(np.float64))
+    u = UNIT_ROUNDOFF[arithmetic]
+    rounding = (1 + 2 * (magnitude(spec) != 1.0)) * u if arithmetic == "float32" else 5 * u
+    return magnitude(spec) * (2 * np.pi * m * 2.0**-65 + rounding)
+
+
+def tolerance(x: Any, positions: Any, spec: RotarySpec, arithmetic: str, output: str) -> Any:
+    """How far each element of a rotation of ``x`` may be off.
+
+    The table's error, u for each product and u for the sum, which makes 4 u (|a| + |b|) in
+    float32; and half an ulp of the output dtype where that is narrower.
+    """
+    u = UNIT_ROUNDOFF[arithmetic]
+    table = table_error(positions, spec, arithmetic)[..., None] / magnitude(spec)
+    # 1e-15 is the oracle's own error; the last term stands for the second order in u.
+    bound = (table + 1e-15 + 2 * u * (1 + 4 * u)) * weights(x, spec)
+    if output == arithmetic:
+        return bound
+    largest = np.abs(rotate(x, positions, spec)) + bound
+    half_ulp = UNIT_ROUNDOFF[output] * np.maximum(largest, SMALLEST_NORMAL[output])
+    return bound + np.where(weights(x, spec) > 0, half_ulp, 0.0)
