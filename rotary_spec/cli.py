@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,21 +16,72 @@ app = typer.Typer(
 _SPEC, _CALL, _RUN = "The spec it is held against", "How it is called", "The run"
 
 
+_TARGET_HELP = (
+    "A name of the catalog (transformers:llama; see 'rotary-spec targets'), "
+    "package.module:attribute, or path/to/file.py:attribute."
+)
+
+# Options of every command that opens targets.
+Config = Annotated[
+    str | None,
+    typer.Option(
+        help="Hugging Face config.json: the spec to hold a target against, or the model to build "
+        "for transformers:... ones.",
+        rich_help_panel=_SPEC,
+    ),
+]
+HeadDim = Annotated[int | None, typer.Option(rich_help_panel=_SPEC)]
+Shape = Annotated[
+    str | None,
+    typer.Option(
+        help="Call shape: x-positions, x-offset, x, x-cos-sin, qk-cos-sin, qk-freqs-cis or "
+        "tables; default: by the parameter names.",
+        rich_help_panel=_CALL,
+    ),
+]
+Apply = Annotated[
+    str | None,
+    typer.Option(
+        help="For a module that gives (cos, sin): the function (q, k, cos, sin) that uses them, "
+        "named as a target is.",
+        rich_help_panel=_CALL,
+    ),
+]
+Order = Annotated[
+    str | None, typer.Option(help="Axes of x: bhsd (default) or bshd.", rich_help_panel=_CALL)
+]
+Factory = Annotated[
+    bool | None,
+    typer.Option(
+        "--factory",
+        help="The attribute makes the implementation when called without arguments.",
+        rich_help_panel=_CALL,
+    ),
+]
+Framework = Annotated[
+    str | None,
+    typer.Option(help="numpy, torch, jax, cupy or mlx; default: inferred.", rich_help_panel=_CALL),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Such as cuda; with --framework, or for rotary-spec's own backends.",
+        rich_help_panel=_CALL,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_RUN)]
+
+
 @app.command()
 def check(
     targets: Annotated[
         list[str],
         typer.Argument(
-            metavar="TARGET...",
-            help="A name of the catalog (transformers:llama; see 'rotary-spec targets') or a "
-            "family of it (rotary-spec), package.module:attribute, or path/to/file.py:attribute.",
+            metavar="TARGET...", help=f"{_TARGET_HELP} A family such as rotary-spec stands for all."
         ),
     ],
-    config: Annotated[
-        str | None,
-        typer.Option(help="Hugging Face config.json to take the spec from.", rich_help_panel=_SPEC),
-    ] = None,
-    head_dim: Annotated[int | None, typer.Option(rich_help_panel=_SPEC)] = None,
+    config: Config = None,
+    head_dim: HeadDim = None,
     base: Annotated[
         float | None, typer.Option(help="Default: 10000.", rich_help_panel=_SPEC)
     ] = None,
@@ -50,8 +101,8 @@ def check(
     schedule: Annotated[
         str | None,
         typer.Option(
-            help="default, linear:factor=4, or llama3:factor=8,low_freq_factor=1,"
-            "high_freq_factor=4,original_max_position_embeddings=8192.",
+            help="default, linear:factor=4, yarn:factor=8,original_max_position_embeddings=4096, "
+            "and so on: a rope_type of Hugging Face with its parameters.",
             rich_help_panel=_SPEC,
         ),
     ] = None,
@@ -63,47 +114,12 @@ def check(
         bool | None,
         typer.Option("--inverse", help="Rotate by -m theta.", rich_help_panel=_SPEC),
     ] = None,
-    shape: Annotated[
-        str | None,
-        typer.Option(
-            help="Call shape: x-positions, x-offset, x, x-cos-sin, qk-cos-sin, qk-freqs-cis or "
-            "tables; default: by the parameter names.",
-            rich_help_panel=_CALL,
-        ),
-    ] = None,
-    apply: Annotated[
-        str | None,
-        typer.Option(
-            help="For a module that gives (cos, sin): the function (q, k, cos, sin) that uses "
-            "them, named as a target is.",
-            rich_help_panel=_CALL,
-        ),
-    ] = None,
-    order: Annotated[
-        str | None,
-        typer.Option(help="Axes of x: bhsd (default) or bshd.", rich_help_panel=_CALL),
-    ] = None,
-    factory: Annotated[
-        bool | None,
-        typer.Option(
-            "--factory",
-            help="The attribute makes the implementation when called without arguments.",
-            rich_help_panel=_CALL,
-        ),
-    ] = None,
-    framework: Annotated[
-        str | None,
-        typer.Option(
-            help="numpy, torch, jax, cupy or mlx; default: inferred.", rich_help_panel=_CALL
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="Such as cuda; with --framework, or for rotary-spec's own backends.",
-            rich_help_panel=_CALL,
-        ),
-    ] = None,
+    shape: Shape = None,
+    apply: Apply = None,
+    order: Order = None,
+    factory: Factory = None,
+    framework: Framework = None,
+    device: Device = None,
     dtype: Annotated[
         list[str] | None,
         typer.Option(help="Dtype to test; may be repeated. Default: all.", rich_help_panel=_RUN),
@@ -118,15 +134,13 @@ def check(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer dtypes and positions.", rich_help_panel=_RUN)
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the reports as JSON.", rich_help_panel=_RUN)
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Check implementations against a spec.
 
     Exits with 0 if all conform, 1 if one does not, 2 if one could not be run.
     """
-    from rotary_spec_conformance.commands import run_check
+    from rotary_spec_conformance.check_command import run_check
 
     fields = {
         "head_dim": head_dim, "base": base, "layout": layout, "output_layout": output_layout,
@@ -136,10 +150,7 @@ def check(
     code = run_check(
         targets,
         spec_fields={name: value for name, value in fields.items() if value is not None},
-        config=config,
-        adapting={"shape": shape, "order": order, "factory": factory, "framework": framework},
-        apply=apply,
-        device=device,
+        opening=_opening(config, shape, order, factory, framework, apply, device),
         checking={"dtypes": dtype, "max_position": max_position, "quick": quick},
         as_json=as_json,
     )
@@ -147,9 +158,72 @@ def check(
 
 
 @app.command()
+def identify(
+    target: Annotated[str, typer.Argument(help=_TARGET_HELP)],
+    config: Config = None,
+    head_dim: HeadDim = None,
+    shape: Shape = None,
+    apply: Apply = None,
+    order: Order = None,
+    factory: Factory = None,
+    framework: Framework = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Find out what an implementation does: pairs, direction, frequencies, schedule, precision.
+
+    Exits with 0 if a spec says it all, 1 if none does, 2 if it could not be run.
+    """
+    from rotary_spec_conformance.identify_command import run_identify
+
+    opening = _opening(config, shape, order, factory, framework, apply, device)
+    raise typer.Exit(run_identify(target, head_dim, opening, as_json=as_json))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help=_TARGET_HELP)],
+    second: Annotated[str, typer.Argument(help="The same.")],
+    config: Config = None,
+    head_dim: HeadDim = None,
+    shape: Shape = None,
+    apply: Apply = None,
+    order: Order = None,
+    factory: Factory = None,
+    framework: Framework = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether two implementations are the same, up to which permutation, and what differs.
+
+    Options hold for both, but for those of the catalog. Exits with 0 if they are the same, 1 if
+    not, 2 if one could not be run.
+    """
+    from rotary_spec_conformance.identify_command import run_compare
+
+    opening = _opening(config, shape, order, factory, framework, apply, device)
+    raise typer.Exit(run_compare(first, second, head_dim, opening, as_json=as_json))
+
+
+def _opening(
+    config: str | None,
+    shape: str | None,
+    order: str | None,
+    factory: bool | None,
+    framework: str | None,
+    apply: str | None,
+    device: str | None,
+) -> Any:
+    from rotary_spec_conformance.opening import Opening
+
+    call = {"shape": shape, "order": order, "factory": factory, "framework": framework}
+    return Opening(config, call, apply, device)
+
+
+@app.command()
 def targets() -> None:
     """List the catalog: implementations in other libraries that can be checked by name."""
-    from rotary_spec_conformance.commands import run_targets
+    from rotary_spec_conformance.check_command import run_targets
 
     raise typer.Exit(run_targets())
 
@@ -160,3 +234,92 @@ def backends() -> None:
     from rotary_spec_backends.commands import run_backends
 
     raise typer.Exit(run_backends())
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A safetensors file.")],
+    destination: Annotated[str, typer.Argument(help="The file to write; it must not exist.")],
+    from_layout: Annotated[
+        str, typer.Option("--from", help="The layout that the weights are in: interleaved or half.")
+    ],
+    to_layout: Annotated[str, typer.Option("--to", help="The layout to put them in.")],
+    head_dim: Annotated[int | None, typer.Option(help="Needed without --config.")] = None,
+    rotary_dim: Annotated[int | None, typer.Option(help="Default: head_dim.")] = None,
+    rotary_start: Annotated[
+        int | None, typer.Option(help="First rotated lane; default: 0.")
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="Hugging Face config.json to take dimensions and heads from."),
+    ] = None,
+    heads: Annotated[int | None, typer.Option(help="Heads of q; checked, or for --qkv.")] = None,
+    kv_heads: Annotated[int | None, typer.Option(help="Heads of k and v; default: heads.")] = None,
+    tensor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Pattern such as '*.q_proj.weight' for tensors of q or k, in place of the usual "
+            "names; may be repeated."
+        ),
+    ] = None,
+    qkv: Annotated[
+        list[str] | None,
+        typer.Option(help="Pattern for tensors that hold q, k and v; may be repeated."),
+    ] = None,
+    qkv_packing: Annotated[
+        str | None,
+        typer.Option(
+            help="concatenated (all q, all k, all v), per-head (q, k, v of one head after the "
+            "other) or per-group (some q, their k, their v)."
+        ),
+    ] = None,
+    axis: Annotated[
+        int, typer.Option(help="Axis of the heads: 0 as in PyTorch, or -1.", show_default=False)
+    ] = 0,
+) -> None:
+    """Rewrite a safetensors file so that its q and k are in another layout.
+
+    Everything else is copied bit for bit. A checkpoint in several files is converted one file at
+    a time, under the same names in another directory; copy the files that hold no q or k.
+
+    Exits with 0 if the file was written, 2 with the reason if it was not.
+    """
+    from rotary_spec.convert_command import run_convert
+
+    code = run_convert(
+        source,
+        destination,
+        config=config,
+        dimensions={
+            "head_dim": head_dim, "rotary_dim": rotary_dim, "rotary_start": rotary_start,
+            "heads": heads, "kv_heads": kv_heads,
+        },
+        options={
+            "from_layout": from_layout, "to_layout": to_layout, "axis": axis,
+            "tensors": tensor or None, "qkv": qkv or (), "qkv_packing": qkv_packing,
+        },
+    )  # fmt: skip
+    raise typer.Exit(code)
+
+
+@app.command()
+def survey(
+    library: Annotated[str, typer.Argument(help="transformers.")],
+    model_types: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL_TYPE]...", help="Default: every one that rotates."),
+    ] = None,
+    as_json: Json = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown.", rich_help_panel=_RUN)
+    ] = False,
+) -> None:
+    """Identify every rotary embedding of a library and hold it against its own config.
+
+    Exits with 0 whatever is found, 2 if the survey could not be run.
+    """
+    from rotary_spec_conformance.survey_command import run_survey
+
+    raise typer.Exit(
+        run_survey(library, model_types or (), as_json=as_json, as_markdown=as_markdown)
+    )
