@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,6 +35,7 @@ SHAPES: dict[str, str] = {
 """Call shapes that `adapt` knows, with what each looks like."""
 
 _POSITION_NAMES = ("positions", "position_ids", "pos", "input_pos", "pos_ids", "ids")
+_KEY_NAMES = ("k", "key", "xk")
 _OFFSET_NAMES = ("offset", "seq_offset", "start", "start_pos", "seqlen_offset", "start_index")
 
 
@@ -50,6 +52,7 @@ def adapt(
     positions: PositionKind | None = None,
     max_position: int | None = None,
     dtypes: tuple[str, ...] | None = None,
+    row_positions: bool | None = None,
     in_place: bool = False,
     versions: dict[str, str] | None = None,
     about: str | None = None,
@@ -77,6 +80,8 @@ def adapt(
         How positions are passed; None: as the shape implies.
     max_position : int or None
         First position that the implementation does not promise to serve.
+    row_positions : bool or None
+        Whether explicit positions may be of shape (batch, seq); None: for shape "tables" only.
     dtypes, in_place, versions, about
         As for `Target`.
 
@@ -101,11 +106,9 @@ def adapt(
     """
     if not callable(obj):
         raise TargetError(f"target must be callable, got {obj!r} ({type(obj).__name__})")
-    if factory and isinstance(obj, type) is False and _required(obj):
-        raise TargetError(f"a factory takes no arguments, {_name(obj)} needs {_required(obj)}")
-    sample = obj() if factory else obj
-    if not callable(sample):
-        raise TargetError(f"the factory {_name(obj)} gave {sample!r}, which is not callable")
+    if isinstance(obj, type) and not factory:
+        raise TargetError(f"{_name(obj)} is a class. Hint: factory=True, or give an instance")
+    sample = _built(obj) if factory else obj
     chosen = _shape_of(sample) if shape == "auto" else shape
     if chosen not in SHAPES:
         raise TargetError(f"shape must be auto or one of {', '.join(SHAPES)}; got {shape!r}")
@@ -113,9 +116,14 @@ def adapt(
         chosen = "tables"
     if chosen == "tables" and apply is None:
         raise TargetError("shape 'tables' needs apply=, the function that uses cos and sin")
-    fw = framework_of(apply or sample, sample, framework, lambda f: _trial(f, sample, chosen, spec))
-    make, fresh = _maker(obj, sample, factory)
     axes = order or ("bshd" if chosen == "qk-freqs-cis" else "bhsd")
+    fw = framework_of(
+        apply or sample,
+        sample,
+        framework,
+        lambda f: _trial(_Call(f, spec, axes, apply), sample, chosen),
+    )
+    make, fresh = _maker(obj, sample, factory)
     call = _Call(fw, spec, axes, apply)
     bind = _BINDERS[chosen]
     kind = positions or _KINDS.get(chosen, "explicit")
@@ -127,7 +135,7 @@ def adapt(
         positions=kind,
         max_position=max_position,
         dtypes=dtypes,
-        row_positions=chosen == "tables",
+        row_positions=chosen == "tables" if row_positions is None else row_positions,
         fresh=fresh,
         given_tables=chosen in ("x-cos-sin", "qk-cos-sin", "qk-freqs-cis"),
         in_place=in_place,
@@ -135,6 +143,27 @@ def adapt(
         versions=versions or {},
         about=about or SHAPES[chosen],
     )
+
+
+def _built(factory: Any) -> Any:
+    """What the factory makes, or a `TargetError` that says why it makes nothing to test."""
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise TargetError(
+            f"a factory takes no arguments, but calling {_name(factory)}: {error}. "
+            "Hint: fill it in with functools.partial"
+        ) from None
+    except ValueError:
+        pass  # a builtin that does not say what it takes
+    try:
+        sample = factory()
+    except Exception as error:  # a stranger's constructor can fail in any way
+        text = f"the factory {_name(factory)} raised {type(error).__name__}: {error}"
+        raise TargetError(text) from error
+    if not callable(sample):
+        raise TargetError(f"the factory {_name(factory)} gave {sample!r}, which is not callable")
+    return sample
 
 
 def _name(obj: Any) -> str:
@@ -184,7 +213,7 @@ def _shape_of(obj: Any) -> str:
         return "x-positions"
     if any(n in _OFFSET_NAMES for n in names[1:]):
         return "x-offset"
-    if len(required) == 2 and len(names) == 2:
+    if len(required) == 2 and len(names) == 2 and names[1] not in _KEY_NAMES:
         return "x-positions"
     if len(required) == 1:
         return "x"
@@ -245,6 +274,7 @@ def _x(call: _Call, f: Any) -> Rotary:
 def _with_tables(call: _Call, f: Any) -> Callable[..., Any]:
     """``f(*tensors, cos, sin)`` with tables of whichever width it takes."""
     batched = any(p.name == "unsqueeze_dim" for p in _parameters(f))
+    extra = {"unsqueeze_dim": 2} if batched and call.order == "bshd" else {}
 
     def shaped(table: Any) -> Any:
         if batched:
@@ -256,7 +286,7 @@ def _with_tables(call: _Call, f: Any) -> Callable[..., Any]:
         for width in ("full", "half"):
             tables = [shaped(t) for t in call.tables(tensors[0], positions, width)]
             try:
-                out = f(*(call.enter(t) for t in tensors), *tables)
+                out = f(*(call.enter(t) for t in tensors), *tables, **extra)
             except Exception as error:  # the wrong width raises in as many ways as there are codes
                 problem = problem or error
                 continue
@@ -338,15 +368,15 @@ _BINDERS: dict[str, Callable[[_Call, Any], Rotary]] = {
 _KINDS: dict[str, PositionKind] = {"x-offset": "offset", "x": "arange"}
 
 
-def _trial(framework: Framework, sample: Any, shape: str, spec: rs.RotarySpec) -> bool:
+def _trial(call: _Call, sample: Any, shape: str) -> bool:
     """Whether a small call in that framework works and gives an array of it."""
-    call = _Call(framework, spec, "bshd" if shape == "qk-freqs-cis" else "bhsd", None)
-    x = framework.asarray(np.ones((1, 1, 2, spec.head_dim)), "float32")
+    framework = call.framework
     kind = _KINDS.get(shape, "explicit")
     ids = framework.asarray(np.arange(2), "int64")
-    try:
-        bound = _BINDERS[shape](call, copy.deepcopy(sample))
-        y = bound(x, {"explicit": ids, "offset": 0, "arange": None}[kind])
-    except Exception:  # any failure means: not this framework
-        return False
-    return framework.owns(y)
+    for dtype in ("float16", "float32"):  # narrow first, see `rotary_spec_conformance.runner`
+        x = framework.asarray(np.ones((1, 1, 2, call.spec.head_dim)), dtype)
+        with suppress(Exception):  # any failure means: not this framework
+            bound = _BINDERS[shape](call, copy.deepcopy(sample))
+            y = bound(x, {"explicit": ids, "offset": 0, "arange": None}[kind])
+            return framework.owns(y)
+    return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +21,7 @@ OPERATOR_POSITIONS = np.asarray([0, 1, 2, 3, 5, 7])
 LIMIT = 2**31
 """Positions are probed below this, where int32 ends."""
 
-_TABLE_GROWTH = 48 * 2**20  # bytes of new peak memory in one rung that say: a table grows here
+TABLE_GROWTH = 48 * 2**20  # bytes of new peak memory in one rung that say: a table grows here
 _RUNG = 32  # positions per rung, in runs of four: one shape for every call
 
 
@@ -47,6 +47,22 @@ class PairResponses:
         """Root of the determinant's magnitude: A where the block is A times a rotation."""
         size: Floats = np.sqrt(np.abs(np.linalg.det(self.matrix)))
         return size
+
+
+def pair_responses(
+    probe: Probe,
+    inputs: Sequence[tuple[int, int]],
+    outputs: Sequence[tuple[int, int]],
+    positions: npt.ArrayLike,
+) -> PairResponses:
+    """The 2 x 2 blocks of some pairs: all first lanes at once, and all second ones."""
+    ids = np.asarray(positions, dtype=np.int64)
+    vectors = np.zeros((2, probe.target.head_dim))
+    for member in (0, 1):
+        vectors[member, [pair[member] for pair in inputs]] = 1.0
+    out = probe.responses(vectors, ids)
+    rows = np.stack([out[..., [pair[m] for pair in outputs]] for m in (0, 1)], axis=-1)
+    return PairResponses(ids, np.moveaxis(rows, 0, -1))
 
 
 class Context:
@@ -121,15 +137,10 @@ class Context:
         return np.moveaxis(columns, 0, -1)
 
     def pair_responses(self, probe: Probe, positions: npt.ArrayLike) -> PairResponses:
-        """The 2 x 2 blocks of the spec's pairs: two calls' worth of one-hot inputs at once."""
-        ids = np.asarray(positions, dtype=np.int64)
-        (first, second), (to_first, to_second) = input_lanes(self.spec), output_lanes(self.spec)
-        vectors = np.zeros((2, self.target.head_dim))
-        vectors[0, list(first)] = 1.0
-        vectors[1, list(second)] = 1.0
-        out = probe.responses(vectors, ids)
-        rows = np.stack([out[..., list(to_first)], out[..., list(to_second)]], axis=-1)
-        return PairResponses(ids, np.moveaxis(rows, 0, -1))
+        """The 2 x 2 blocks of the spec's pairs."""
+        inputs = list(zip(*input_lanes(self.spec), strict=True))
+        outputs = list(zip(*output_lanes(self.spec), strict=True))
+        return pair_responses(probe, inputs, outputs, positions)
 
     @cached_property
     def small(self) -> PairResponses:
@@ -167,22 +178,24 @@ class Ladder:
     stopped: str | None
 
 
-def rungs(limit: int, quick: bool) -> Iterator[Ints]:
+def rungs(served: int, limit: int, quick: bool) -> Iterator[Ints]:
     """Positions octave by octave, each rung `_RUNG` of them in runs of four, sorted.
 
-    Every rung holds 2^k - 2 .. 2^k + 1: the positions at which tables, dtypes and caches end.
+    Every rung holds 2^k - 2 .. 2^k + 1: the positions at which tables, dtypes and caches end. One
+    rung ends with the last position below ``served``, and one with the last below ``limit``.
     """
     rng = np.random.default_rng(0)
     size = _RUNG // 4 if quick else _RUNG
-    yield np.minimum(np.arange(size), limit - 1)
-    start = size
+    start = min(size, served)
+    yield np.minimum(np.arange(size), start - 1)
     while start < limit:
-        top = min(2 * start, limit)
+        end = served if start < served else limit
+        top = min(1 << start.bit_length(), end)
         starts = rng.integers(start, max(top - 4, start + 1), size // 4 - 1)
-        starts[-1] = top - 4 if top == limit else starts[-1]
+        starts[-1] = top - 4 if top == end else starts[-1]
         runs = np.sort(np.append(starts, start - 2))[:, None] + np.arange(4)
-        yield np.minimum(runs.ravel(), limit - 1)
-        start *= 2
+        yield np.clip(runs.ravel(), 0, end - 1)
+        start = top
 
 
 def climb(context: Context, dtype: str) -> Ladder:
@@ -194,11 +207,13 @@ def climb(context: Context, dtype: str) -> Ladder:
     """
     probe = context.fresh(dtype)
     end = context.target.max_position or LIMIT
+    if context.target.positions == "arange":
+        end = context.max_position  # a position costs a sequence of its length
     collected: list[PairResponses] = []
     errors: list[Floats] = []
     stopped: str | None = None
-    peak = _peak_memory()
-    for positions in rungs(min(end, LIMIT), context.quick):
+    peak = peak_memory()
+    for positions in rungs(context.max_position, min(end, LIMIT), context.quick):
         beyond = int(positions[-1]) >= context.max_position
         try:
             responses = context.pair_responses(probe, positions)
@@ -209,10 +224,10 @@ def climb(context: Context, dtype: str) -> Ladder:
             break
         collected.append(responses)
         errors.append(angle_errors(context.spec, responses))
-        grown, peak = _peak_memory() - peak, _peak_memory()
+        grown, peak = peak_memory() - peak, peak_memory()
         if beyond and np.abs(errors[-1]).max(initial=0.0) > trust(context, dtype):
             break
-        if grown > _TABLE_GROWTH and int(positions[-1]) > 2**14:
+        if grown > TABLE_GROWTH and int(positions[-1]) > 2**14:
             stopped = f"memory grows with the position: not probed beyond {positions[-1]:,}"
             if beyond:
                 break
@@ -273,7 +288,7 @@ def _numpy() -> object:
     return array_api_compat.numpy
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Largest resident size so far, bytes; 0 where the system does not say."""
     try:
         import resource

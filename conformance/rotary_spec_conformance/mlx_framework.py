@@ -33,6 +33,9 @@ class MlxFramework(Framework):
         host = np.array(x if integral else x.astype(self.xp.float32))
         return host.astype(np.int64 if integral else np.float64)
 
+    def take(self, x: Array, lanes: list[int]) -> Array:
+        return self.xp.take(x, self.xp.array(lanes), axis=-1)
+
     def gradient(self, function: Callable[[Array], Array], x: Array, seed: Array) -> Array:
         _, gradients = self.xp.vjp(lambda v: [function(v)], [x], [seed])
         return gradients[0]

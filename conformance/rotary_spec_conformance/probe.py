@@ -54,7 +54,7 @@ class Probe:
         dtype = dtype or self.dtype
         if self.target.positions == "explicit":
             native_ids = self.framework.asarray(ids, "int64")
-            return self.read(self.call(self.framework.asarray(host, dtype), native_ids), host.shape)
+            return self.read(self.call(self.native(host, dtype), native_ids), host.shape)
         if self.target.positions == "offset":
             return self._by_runs(host, ids, dtype)
         return self._by_arange(host, ids, dtype)
@@ -66,6 +66,21 @@ class Probe:
             lambda: self.instance(x, positions),
             f"for x of shape {shape}, {name}, positions {_shown(positions)}",
         )
+
+    def pair(self, q: Floats, k: Floats) -> tuple[Floats, Floats]:
+        """Queries and keys at positions 0, 1, ... rotated in one call of `Target.pair`."""
+        assert self.target.pair is not None
+        rotate = _guarded(self.target.pair, "while it was built")
+        native = [self.native(x) for x in (q, k)]
+        ids = self.native_positions(q.shape[2])
+        out = _guarded(lambda: rotate(*native, ids), f"for q, k of shape {q.shape}, {k.shape}")
+        if not isinstance(out, tuple | list) or len(out) != 2:
+            raise TargetMisbehaved(f"returned {type(out).__name__} instead of a pair (q, k)")
+        return self.read(out[0], q.shape), self.read(out[1], k.shape)
+
+    def native(self, x: npt.ArrayLike, dtype: str | None = None) -> Any:
+        """A contiguous array of the framework, whatever view of host memory ``x`` is."""
+        return self.framework.asarray(np.ascontiguousarray(x), dtype or self.dtype)
 
     def native_positions(self, count: int) -> Any:
         """Positions 0 .. count-1, as the target takes them."""
@@ -82,7 +97,11 @@ class Probe:
             )
         if tuple(y.shape) != shape:
             raise TargetMisbehaved(f"returned shape {tuple(y.shape)} for x of shape {shape}")
-        return self.framework.to_numpy(y)
+        if (dtype := self.framework.dtype_of(y)).startswith(("complex", "bool")):
+            raise TargetMisbehaved(f"returned {dtype} values")
+        # A lazy framework computes, and raises, only now.
+        host: Floats = _guarded(lambda: self.framework.to_numpy(y), "while its result was read")
+        return host
 
     def responses(self, vectors: npt.ArrayLike, positions: npt.ArrayLike) -> Floats:
         """Where each vector goes at each position, shape (vectors, positions, head_dim).
@@ -104,14 +123,14 @@ class Probe:
         parts = []
         for rows in np.split(np.arange(len(ids)), breaks):
             part = x[:, :, rows]
-            y = self.call(self.framework.asarray(part, dtype), int(ids[rows[0]]))
+            y = self.call(self.native(part, dtype), int(ids[rows[0]]))
             parts.append(self.read(y, part.shape))
         return np.concatenate(parts, axis=2) if parts else x
 
     def _by_arange(self, x: Floats, ids: Ints, dtype: str) -> Floats:
         whole = np.zeros((*x.shape[:2], int(ids.max(initial=0)) + 1, x.shape[-1]))
         whole[:, :, ids] = x
-        y = self.call(self.framework.asarray(whole, dtype), None)
+        y = self.call(self.native(whole, dtype), None)
         return self.read(y, whole.shape)[:, :, ids]
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+import rotary_spec as rs
 from rotary_spec import RotarySpec
 from rotary_spec.schedules import paper_frequencies
 
@@ -47,6 +48,7 @@ def float32_angle(spec: RotarySpec, positions: npt.ArrayLike) -> Floats:
     index = np.arange(spec.pairs)
     bracket = 3 + 2 * abs(np.log(spec.base)) * 2 * index / spec.rotary_dim
     unscaled = np.asarray([float(t) for t in paper_frequencies(spec.base, spec.rotary_dim)])
+    unscaled = np.maximum(unscaled, rs.frequencies(spec))  # explicit ones know no base
     m = np.abs(np.asarray(positions, dtype=np.float64))[:, None]
     bound: Floats = m * unscaled * UNIT_ROUNDOFF["float32"] * bracket
     return bound

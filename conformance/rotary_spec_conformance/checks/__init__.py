@@ -4,18 +4,20 @@ from __future__ import annotations
 
 # The order is the order of the run: what a call leaves behind is looked at first, and what later
 # checks stand on comes before them.
+# isort: off
 from rotary_spec_conformance.checks import (
-    bad_input,
-    equivariance,
-    frequencies,
-    gradient,
-    positions,
-    precision,
-    purity,
-    relative,
-    rotation,
     state,
+    purity,
+    equivariance,
+    rotation,
+    relative,
+    frequencies,
+    precision,
+    positions,
+    gradient,
+    bad_input,
 )
+# isort: on
 
 __all__ = [
     "bad_input",

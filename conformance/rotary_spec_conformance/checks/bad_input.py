@@ -10,8 +10,11 @@ from rotary_spec_conformance.context import Context
 from rotary_spec_conformance.probe import TargetMisbehaved
 from rotary_spec_conformance.registry import NotRun, Outcome, clause
 
+NEEDS = ("PURE-3",)
+"""What refuses good input too says nothing by refusing bad input."""
 
-@clause("BAD-1", "an odd last axis is refused", level="SHOULD")
+
+@clause("BAD-1", "an odd last axis is refused", level="SHOULD", needs=NEEDS)
 def odd_features(context: Context, dtype: str) -> Outcome:
     """One lane of the rotated ones is missing: some pair has one member only."""
     lanes = context.spec.rotary_start + context.spec.rotary_dim - 1
@@ -25,7 +28,7 @@ def odd_features(context: Context, dtype: str) -> Outcome:
     return Outcome(1.0, 0.0, message=f"{lanes} lanes, one without a partner, gave shape {shape}")
 
 
-@clause("BAD-2", "positions of another length are refused", level="SHOULD")
+@clause("BAD-2", "positions of another length are refused", level="SHOULD", needs=NEEDS)
 def unmatched_positions(context: Context, dtype: str) -> Outcome:
     """Three ids for four rows fit no reading."""
     if context.target.positions != "explicit":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 import rotary_spec as rs
@@ -31,29 +33,49 @@ def frequencies(context: Context, dtype: str) -> Outcome:
         "rad",
         lambda i: {"position": int(positions[i[0]]), "pair": i[1]},
     )
-    measured = (sign * turned[0]) % (2 * np.pi)  # angles below one turn: theta itself
-    return Outcome(
-        outcome.deviation,
-        outcome.tolerance,
-        "rad",
-        outcome.where,
-        describe(measured, theta, context.spec),
-    )
+    if not np.any(turned):
+        message = "nothing is rotated: every position gives the same"
+    elif narrow := _rounded_to(sign * turned[0], theta, context.spec):
+        message = f"the frequencies are the spec's, rounded to {narrow}: was a buffer cast to it?"
+    else:
+        # Angles from position 0 to 1 are frequencies where they are below one turn.
+        message = describe((sign * turned[0]) % (2 * np.pi), theta, context.spec)
+    return replace(outcome, message=message)
+
+
+def _rounded_to(measured: Floats, theta: Floats, spec: rs.RotarySpec) -> str | None:
+    """The 16-bit dtype whose rounding of the frequencies gives the measured ones, if any."""
+    bound = tolerances.float32_angle(spec, [1])[0] + 4 * tolerances.component("float32")
+    fraction, exponent = np.frexp(theta)
+    for dtype, bits in (("bfloat16", 8), ("float16", 11)):
+        rounded = np.ldexp(np.rint(fraction * 2**bits), exponent - bits)
+        off = np.abs(rounded - theta) > bound
+        if off.any() and (np.abs(measured - rounded) <= bound).all():
+            return dtype
+    return None
 
 
 def describe(measured: Floats, theta: Floats, spec: rs.RotarySpec) -> str:
     """In words, how measured frequencies differ from the spec's."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         ratio = measured / theta
         exponent = -2 * np.arange(len(theta)) / spec.rotary_dim
         bases = measured[1:] ** (1 / exponent[1:])
-    one_base = len(bases) > 0 and np.ptp(bases) < 1e-3 * np.median(bases)
+        one_base = len(bases) > 0 and np.ptp(bases) < 1e-3 * np.median(bases)
+        one_ratio = np.ptp(ratio) < 1e-3 * abs(np.median(ratio))
     if one_base and abs(ratio[0] - 1) < 1e-4 and abs(np.median(bases) / spec.base - 1) > 1e-3:
-        return f"the frequencies fit base {np.median(bases):.6g}, the spec says {spec.base:.6g}"
-    if np.ptp(ratio) < 1e-3 * abs(np.median(ratio)) and abs(np.median(ratio) - 1) > 1e-3:
+        share = spec.rotary_dim / spec.head_dim
+        hint = ": is head_dim in its exponent, where the spec has rotary_dim?"
+        return (
+            f"the frequencies fit base {np.median(bases):.6g}, the spec says {spec.base:.6g}"
+            f"{hint if share < 1 and np.isclose(np.median(bases), spec.base**share) else ''}"
+        )
+    if one_ratio and abs(np.median(ratio) - 1) > 1e-3:
+        factor = spec.schedule.factor if isinstance(spec.schedule, rs.Linear) else 1.0
         return (
             f"every frequency is {np.median(ratio):.6g} times the spec's: a linear factor of "
-            f"{1 / np.median(ratio):.6g}, or positions counted in other steps?"
+            f"{factor / np.median(ratio):.6g} where the spec has {factor:.6g}, or positions "
+            "counted in other steps?"
         )
     off = np.flatnonzero(np.abs(ratio - 1) > 1e-4)
     if len(off):

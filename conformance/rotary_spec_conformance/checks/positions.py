@@ -16,11 +16,21 @@ def row_positions(context: Context, dtype: str) -> Outcome:
     """Each batch row stands where its own ids say, as left padding and packing need."""
     if not context.target.row_positions:
         raise NotRun("does not take one row of ids per batch row")
-    ids = np.arange(6) + np.asarray([[0], [7], [40]])
-    x = context.rounded(context.random(3, 2, 6, context.target.head_dim), dtype)
-    return _against_spec(
-        context, x, ids, dtype, "the ids of one batch row are used for another, or are ignored"
-    )
+    starts = np.asarray([[0], [7], [40]])
+    outcomes = []
+    for count in (6, 1):  # prefill, and the decoding step
+        x = context.rounded(context.random(3, 2, count, context.target.head_dim), dtype)
+        outcomes.append(
+            _against_spec(
+                context,
+                x,
+                starts + np.arange(count),
+                dtype,
+                "the ids of one batch row are used for another, or are ignored"
+                + (" where seq is 1" if count == 1 else ""),
+            )
+        )
+    return next((outcome for outcome in outcomes if not outcome.holds), outcomes[0])
 
 
 @clause("POS-3", "beyond its range it refuses or is right", needs=NEEDS)

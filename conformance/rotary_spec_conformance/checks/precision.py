@@ -66,6 +66,7 @@ def rounded_once(context: Context, dtype: str) -> Outcome:
     )
 
 
+@np.errstate(all="ignore")
 def grade(context: Context, dtype: str) -> Grade:
     """How precise the angles of one dtype are, and how far they can be trusted.
 
@@ -118,17 +119,16 @@ def _explain(ladder: Ladder, position: int) -> str:
     """Why an angle is off, from which positions give the same rotation."""
     matrix, positions = ladder.responses.matrix, ladder.responses.positions
     by_position = {int(p): matrix[i] for i, p in enumerate(positions)}
-    for last, dtype in ((256, "bfloat16"), (2048, "float16")):
-        here, after = by_position.get(last), by_position.get(last + 1)
-        if here is not None and after is not None and np.array_equal(here, after):
-            return (
-                f"positions {last} and {last + 1} give the same rotation: positions are rounded "
-                f"to {dtype}, which holds integers only up to {last}"
-            )
     same = [p for p in by_position if p + 1 in by_position and p > 0
             and np.array_equal(by_position[p], by_position[p + 1])]  # fmt: skip
     if same:
-        return f"positions {min(same):,} and {min(same) + 1:,} give the same rotation"
+        last = min(same)
+        dtype = {256: "bfloat16", 2048: "float16"}.get(last)
+        return f"positions {last:,} and {last + 1:,} give the same rotation: " + (
+            f"positions are rounded to {dtype}, which holds integers only up to {last:,}"
+            if dtype
+            else "are positions or angles rounded, or does a table end there?"
+        )
     return (
         f"the angle at position {position:,} is off by more than float32 arithmetic explains: "
         "a table in a 16-bit dtype, a fast sine, or other frequencies?"

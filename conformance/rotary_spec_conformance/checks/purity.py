@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
+
 import numpy as np
 
 from rotary_spec_conformance.context import Context, worst
+from rotary_spec_conformance.probe import Floats, TargetMisbehaved
 from rotary_spec_conformance.registry import NotRun, Outcome, clause
 
 COUNT = 6
@@ -12,13 +16,18 @@ COUNT = 6
 
 @clause("PURE-1", "the input is left unchanged")
 def input_unchanged(context: Context, dtype: str) -> Outcome:
-    """Bit for bit, unless the target declares that it works in place."""
+    """Features bit for bit, unless the target declares that it works in place; positions too."""
     if context.target.in_place:
         raise NotRun("declared to work in place")
     probe = context.fresh(dtype)
     x = probe.framework.asarray(context.random(2, 2, COUNT, context.target.head_dim), dtype)
     before = probe.framework.to_numpy(x).copy()
-    probe.call(x, probe.native_positions(COUNT))
+    positions = probe.native_positions(COUNT)
+    probe.call(x, positions)
+    if context.target.positions == "explicit":
+        moved = np.abs(probe.framework.to_numpy(positions) - np.arange(COUNT)).max()
+        if moved:
+            return Outcome(float(moved), 0.0, message="the call wrote into its positions")
     return worst(
         probe.framework.to_numpy(x) - before,
         0.0,
@@ -30,20 +39,29 @@ def input_unchanged(context: Context, dtype: str) -> Outcome:
 
 @clause("PURE-2", "strided input gives the same", quick=False)
 def strided_input(context: Context, dtype: str) -> Outcome:
-    """The same values in memory that is not contiguous."""
+    """The same values in memory that is not contiguous; a strided last axis may be refused."""
     probe = context.fresh(dtype)
-    x = probe.framework.asarray(context.random(2, 2, COUNT, context.target.head_dim), dtype)
-    strided = probe.framework.strided(x)
-    if strided is None:
-        raise NotRun(f"{probe.framework.name} arrays have no strides")
-    host = probe.framework.to_numpy(x)
-    plain = probe.read(probe.call(x, probe.native_positions(COUNT)), host.shape)
-    again = probe.read(probe.call(strided, probe.native_positions(COUNT)), host.shape)
+    framework, shape = probe.framework, (2, 3, COUNT, context.target.head_dim)
+    x = framework.asarray(context.random(*shape), dtype)
+    packed = framework.strided(x)
+    if packed is None:
+        raise NotRun(f"{framework.name} arrays have no strides")
+    host = framework.to_numpy(x).copy()
+
+    def rotated(features: Any) -> Floats:
+        return probe.read(probe.call(features, probe.native_positions(COUNT)), shape)
+
+    plain = rotated(x)
+    differences, calls = [rotated(packed) - plain], ["packed (batch, seq, heads, 2 head_dim)"]
+    transposed = framework.asarray(host.swapaxes(-1, -2), dtype).swapaxes(-1, -2)
+    with suppress(TargetMisbehaved):
+        differences.append(rotated(transposed) - plain)
+        calls.append("strided last axis")
     return worst(
-        again - plain,
+        np.stack(differences),
         2 * context.bound(host, np.arange(COUNT), dtype),
         "abs",
-        lambda i: {"position": i[2], "lane": i[3]},
+        lambda i: {"call": calls[i[0]], "position": i[3], "lane": i[4]},
         "strided memory is read as if it were contiguous",
     )
 

@@ -20,6 +20,8 @@ def relative(context: Context, dtype: str) -> Outcome:
     shifts = shifts[shifts + DISTANCES[-1] < context.max_position]
     if context.target.positions == "arange":
         shifts = shifts[shifts < 4096]
+    if len(shifts) < 2:
+        raise NotRun(f"only {context.max_position} positions are served")
     d = context.target.head_dim
     vectors = context.rounded(context.random(2, d), dtype)
     positions = (shifts[:, None] + DISTANCES).ravel()

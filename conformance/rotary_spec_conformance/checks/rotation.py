@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import numpy.typing as npt
 
 import rotary_spec as rs
 from rotary_spec.layouts import input_lanes, output_lanes, pair_lanes
+from rotary_spec.spec import LAYOUTS, Layout
 from rotary_spec_conformance import tolerances
 from rotary_spec_conformance.context import OPERATOR_POSITIONS, Context, worst
 from rotary_spec_conformance.probe import Floats
@@ -15,14 +19,14 @@ from rotary_spec_conformance.registry import NotRun, Outcome, clause
 STRUCTURE = ("ROT-2", "PART-1")
 """Clauses that must hold before angles can be read from the spec's pairs."""
 
+Lanes = tuple[tuple[int, ...], tuple[int, ...]]
 
-def _pair_mask(context: Context) -> npt.NDArray[np.bool_]:
+
+def _pair_mask(inputs: Lanes, outputs: Lanes, head_dim: int) -> npt.NDArray[np.bool_]:
     """Entries of the operator that belong to a pair's 2 x 2 block."""
-    d = context.target.head_dim
-    mask = np.zeros((d, d), dtype=bool)
-    for outs in output_lanes(context.spec):
-        for ins in input_lanes(context.spec):
-            mask[list(outs), list(ins)] = True
+    mask = np.zeros((head_dim, head_dim), dtype=bool)
+    for outs, ins in product(outputs, inputs):
+        mask[list(outs), list(ins)] = True
     return mask
 
 
@@ -60,44 +64,72 @@ def _kept_message(kept: list[int], operator: Floats) -> str:
 
 @clause("ROT-2", "pairs are the spec's", needs=("EQV-2",))
 def pairs(context: Context, dtype: str) -> Outcome:
-    """A rotated lane sees its own pair and nothing else."""
-    operator = context.operator
-    mask = _pair_mask(context)
-    lanes = sorted(lane for lanes in output_lanes(context.spec) for lane in lanes)
-    leak = np.where(mask, 0.0, operator)[:, lanes]
-    tolerance = tolerances.component(dtype, rs.attention_factor(context.spec))
+    """A rotated lane sees its own pair and nothing else, and both lanes turn by one angle."""
+    operator, spec = context.operator, context.spec
+    outs = output_lanes(spec)
+    lanes = sorted(outs[0] + outs[1])
+    leak = np.where(_pair_mask(input_lanes(spec), outs, spec.head_dim), 0.0, operator)[:, lanes]
     outcome = worst(
         leak,
-        tolerance,
+        tolerances.component(dtype, rs.attention_factor(spec)),
         "abs",
         lambda i: {"position": int(OPERATOR_POSITIONS[i[0]]), "lane": lanes[i[1]]},
     )
-    if outcome.holds:
-        # Lanes that never mix are not pairs either: 1 and 2 show at positions where all turn.
-        return outcome
-    return Outcome(
-        outcome.deviation, outcome.tolerance, "abs", outcome.where, _pairing(context, operator)
+    if not outcome.holds:
+        return replace(outcome, message=_pairing(spec, operator))
+    turned = _one_angle(spec, operator, dtype)
+    return outcome if turned.holds else turned
+
+
+def _pairing(spec: rs.RotarySpec, operator: Floats) -> str:
+    """What is paired instead, with a hint where other layouts explain it."""
+    fit = _fitting_layouts(spec, operator)
+    if fit and (fit[0] != fit[1] or spec.output_layout):
+        return (
+            f"the input layout is {fit[0]} and the output layout {fit[1]}, the spec says "
+            f"{spec.layout} and {spec.output_layout or spec.layout}"
+        )
+    first, second = input_lanes(spec)
+    added = np.abs(operator[-1] - operator[0])[output_lanes(spec)[0][0]]  # cos - 1 and sin
+    added[first[0]] = 0.0
+    return (
+        f"lane {first[0]} is paired with lane {int(np.argmax(added))}, the spec pairs it with "
+        f"{second[0]}{f'. Hint: this is the {fit[0]} layout' if fit else ''}"
     )
 
 
-def _pairing(context: Context, operator: Floats) -> str:
-    """What is paired instead, with a hint where it is the other layout."""
-    spec = context.spec
-    at = operator[1] - operator[0]  # what position 1 adds: cos - 1 and sin
-    first, second = input_lanes(spec)
-    row = output_lanes(spec)[0][0]
-    partner = int(np.argmax(np.where(np.arange(at.shape[1]) == first[0], 0.0, np.abs(at[row]))))
-    text = f"lane {first[0]} is paired with lane {partner}, the spec pairs it with {second[0]}"
-    for layout in ("interleaved", "half"):
-        other = pair_lanes(layout, spec.rotary_dim, spec.rotary_start)
-        mask = np.zeros(at.shape, dtype=bool)
-        for outs in other:
-            for ins in other:
-                mask[list(outs), list(ins)] = True
-        inside = [lane for lanes in other for lane in lanes]
-        if layout != spec.layout and not np.where(mask, 0.0, operator[:])[:, inside].any():
-            return f"{text}. Hint: this is the {layout} layout"
-    return text
+def _fitting_layouts(spec: rs.RotarySpec, operator: Floats) -> tuple[Layout, Layout] | None:
+    """The input and output layouts whose pairs hold every entry of the rotated lanes, if any."""
+    for taken, given in product(LAYOUTS, LAYOUTS):
+        ins, outs = (pair_lanes(x, spec.rotary_dim, spec.rotary_start) for x in (taken, given))
+        rest = np.where(_pair_mask(ins, outs, spec.head_dim), 0.0, operator)
+        if not rest[:, sorted(outs[0] + outs[1])].any():
+            return taken, given
+    return None
+
+
+def _one_angle(spec: rs.RotarySpec, operator: Floats, dtype: str) -> Outcome:
+    """Whether each pair's block has the form [[c, -s], [s, c]], within the bound of each entry."""
+    (first, second), (to_first, to_second) = input_lanes(spec), output_lanes(spec)
+    c, minus_s = operator[:, to_first, first], operator[:, to_first, second]
+    s, other_c = operator[:, to_second, first], operator[:, to_second, second]
+    positions = OPERATOR_POSITIONS[: len(operator)]
+    bound = tolerances.component(dtype) + tolerances.float32_angle(spec, positions)
+    outcome = worst(
+        np.stack([c - other_c, s + minus_s]),
+        2 * rs.attention_factor(spec) * bound,
+        "abs",
+        lambda i: {"position": int(positions[i[1]]), "pair": i[2]},
+    )
+    angles = np.arctan2(-minus_s, c), np.arctan2(s, other_c)
+    if not np.allclose(angles[0][0], angles[1][0], atol=1e-3):
+        hint = "a reflection?"
+    elif np.allclose(angles[0], -angles[1], atol=1e-3):
+        hint = "has one of the two sines the wrong sign?"
+    else:
+        hint = "is a table laid out by repeat for repeat_interleave, or the other way round?"
+    message = f"the two lanes of a pair turn by different angles, which is not a rotation: {hint}"
+    return replace(outcome, message=message)
 
 
 @clause("ROT-4", "magnitude is the attention factor", needs=STRUCTURE)
@@ -111,14 +143,26 @@ def magnitude(context: Context, dtype: str) -> Outcome:
         "abs",
         lambda i: {"position": int(context.small.positions[i[0]]), "pair": i[1]},
     )
-    return Outcome(
-        outcome.deviation,
-        outcome.tolerance,
-        outcome.unit,
-        outcome.where,
-        f"pairs are scaled by {np.median(sizes):.6g}, the spec says {expected:.6g} "
-        "(scores are off by the square of that)",
-    )
+    narrow = None if dtype in tolerances.NARROW else _narrow_dtype(context.small.matrix)
+    if narrow is not None:
+        message = f"cos and sin are rounded to {narrow}: is the table kept in that dtype?"
+    else:
+        message = (
+            f"pairs are scaled by {np.median(sizes):.6g}, the spec says {expected:.6g} "
+            "(scores are off by the square of that)"
+        )
+    return replace(outcome, message=message)
+
+
+def _narrow_dtype(values: Floats) -> str | None:
+    """The 16-bit dtype that holds all of the values, where they say anything about one."""
+    if not np.isfinite(values).all() or np.isin(np.abs(values), (0.0, 1.0)).all():
+        return None
+    fraction, _ = np.frexp(values)
+    for dtype, bits in (("bfloat16", 8), ("float16", 11)):
+        if not (fraction * 2**bits % 1).any():
+            return dtype
+    return None
 
 
 @clause("ROT-3", "direction is the spec's", needs=STRUCTURE)
@@ -162,14 +206,13 @@ def origin(context: Context, dtype: str) -> Outcome:
         "rad",
         lambda i: {"position": 0, "pair": i[0]},
     )
-    shift = angles[0] / theta[0] * (-1 if context.spec.inverse else 1)
-    return Outcome(
-        outcome.deviation,
-        outcome.tolerance,
-        "rad",
-        outcome.where,
-        f"position 0 is rotated as if it were position {shift:.3g}: are positions counted from 1?",
-    )
+    if np.allclose(np.abs(angles), np.pi / 2, atol=1e-3):
+        message = "position 0 is rotated by a quarter turn: are cos and sin swapped?"
+    else:
+        shift = angles[0] / theta[0] * (-1 if context.spec.inverse else 1)
+        message = f"position 0 is rotated as if it were position {shift:.3g}"
+        message += ": are positions counted from 1?" if abs(shift - 1) < 1e-3 else ""
+    return replace(outcome, message=message)
 
 
 @clause(
@@ -191,5 +234,7 @@ def definition(context: Context, dtype: str) -> Outcome:
         bound + np.where(bound > 0, u * np.abs(expected), 0.0),
         "abs",
         lambda i: {"position": i[2], "lane": i[3]},
-        "pairs, angles and magnitudes are right one by one, their combination is not",
+        "pairs, angles and magnitudes are right one by one, their combination is not"
+        if dtype == context.dtypes[0]
+        else f"right in {context.dtypes[0]}, wrong in {dtype}: is there other code for it?",
     )
