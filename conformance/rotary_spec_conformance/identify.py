@@ -1,0 +1,317 @@
+"""`identify`: what does an implementation do? From its outputs alone.
+
+One-hot inputs give its matrix at a few positions, and with it the pairs (`structure`). The pairs'
+angles, followed over doubling positions, give the frequencies (`unwrap`), and those the schedule
+(`schedule_fit`). What was found is then checked like any other spec.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+import rotary_spec as rs
+from rotary_spec import TargetError
+from rotary_spec.spec import LAYOUTS, Layout
+from rotary_spec_conformance.adapt import adapt
+from rotary_spec_conformance.arrangement import Arrangement, arrange
+from rotary_spec_conformance.identification import Identification
+from rotary_spec_conformance.probe import Floats, Probe, TargetMisbehaved
+from rotary_spec_conformance.results import Grade, Report
+from rotary_spec_conformance.runner import ARANGE_POSITIONS, check
+from rotary_spec_conformance.schedule_fit import Measured, fits
+from rotary_spec_conformance.structure import NotRotary, Structure, read_structure
+from rotary_spec_conformance.target import Rotary, Target
+from rotary_spec_conformance.tolerances import UNIT_ROUNDOFF
+from rotary_spec_conformance.unwrap import Frequencies, unwrap
+
+POSITIONS = (0, 1, 2, 3, 61, 509)
+"""Where the whole matrix is measured: far enough for slow pairs, not beyond small tables."""
+
+
+def identify(
+    target: Target | Any,
+    head_dim: int | None = None,
+    *,
+    verify: bool = True,
+    **options: Any,
+) -> Identification:
+    """What does an implementation do? Pairs, direction, schedule, magnitude, precision.
+
+    Parameters
+    ----------
+    target : Target, function, module or factory
+        Anything but a `Target` goes through `adapt`, with ``options``; then head_dim is needed.
+    head_dim : int or None
+    verify : bool
+        Whether to check the target against what was found. Without, there is no ``spec`` (only
+        ``closest``), no grade, and findings are fewer.
+
+    Returns
+    -------
+    Identification
+
+    Raises
+    ------
+    TargetError
+        If the target cannot be adapted, or cannot be called at all.
+
+    Examples
+    --------
+    >>> import rotary_spec as rs
+    >>> from rotary_spec_conformance import identify
+    >>> spec = rs.RotarySpec(head_dim=16, layout="half", base=500_000.0)
+    >>> identify(lambda x, positions: rs.rotate(x, positions, spec), 16, framework="numpy").spec
+    RotarySpec(head_dim=16, base=500000.0, layout='half')
+    """
+    started = time.perf_counter()
+    found = _identify(target_of(target, head_dim, options), verify)
+    return replace(found, seconds=time.perf_counter() - started)
+
+
+def target_of(obj: Target | Any, head_dim: int | None, options: dict[str, Any]) -> Target:
+    """``obj`` itself, or adapted; where its caller supplies tables, in the layout that suits it.
+
+    Raises
+    ------
+    TargetError
+        If it cannot be adapted, or head_dim is missing.
+    """
+    if isinstance(obj, Target):
+        if options:
+            raise TargetError(f"{', '.join(options)}: only for targets that are adapted")
+        return obj
+    if head_dim is None:
+        raise TargetError("head_dim is needed for anything but a Target")
+    targets = [adapt(obj, spec=rs.RotarySpec(head_dim, layout=o), **options) for o in LAYOUTS]
+    if targets[0].given_tables and not _identify(targets[0], verify=False).is_rotary:
+        return targets[1]
+    return targets[0]
+
+
+def _identify(target: Target, verify: bool) -> Identification:
+    dtype = target.supported_dtypes()[0]
+    roundoff = UNIT_ROUNDOFF[dtype]
+    end = target.max_position or (ARANGE_POSITIONS if target.positions == "arange" else 2**31)
+    findings: list[str] = []
+    try:
+        probe = Probe(target, dtype)
+        _check_map(probe, roundoff)
+        structure = _structure(target, dtype, end, findings)
+        measured = unwrap(Probe(target, dtype), structure, roundoff, end)
+        findings += measured.findings + _call_dependence(target, dtype, structure, end)
+    except NotRotary as breach:
+        return Identification(
+            target.name, False, findings=findings, reason=f"{breach.breach}: {breach}"
+        )
+    except TargetMisbehaved as problem:
+        return Identification(target.name, False, findings=findings, reason=f"it {problem}")
+    return _describe(target, structure, measured, roundoff, findings, verify)
+
+
+def _check_map(probe: Probe, roundoff: float) -> None:
+    """A rotary embedding is one and the same linear map each time it is asked."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(-8, 9, (2, 1, 1, 4, probe.target.head_dim)).astype(np.float64)
+    ids = np.arange(4)
+    fx = probe(x, ids)
+    again = np.abs(probe(x, ids) - fx).max()
+    if not again <= 64 * roundoff * 8:
+        raise NotRotary("determinism", f"the same call gives results that differ by {again:.2g}")
+    apart = np.abs(probe(2 * x - 3 * y, ids) - (2 * fx - 3 * probe(y, ids))).max()
+    if not apart <= 64 * roundoff * max(40.0, np.abs(fx).max()):
+        raise NotRotary("linearity", f"f(2x - 3y) differs from 2 f(x) - 3 f(y) by {apart:.2g}")
+
+
+def _structure(target: Target, dtype: str, end: int, findings: list[str]) -> Structure:
+    positions = np.asarray([p for p in POSITIONS if p < end])
+    vectors = np.eye(target.head_dim)
+    try:
+        columns = Probe(target, dtype).responses(vectors, positions)
+    except TargetMisbehaved as problem:  # a short table: try what is left
+        findings.append(f"at positions up to {positions[-1]} it {problem}")
+        columns = Probe(target, dtype).responses(vectors, positions[:4])
+    operators = np.moveaxis(columns, 0, -1)
+    if len(operators) > 1 and np.array_equal(operators[1:], operators[:-1]):
+        identity = np.array_equal(operators[0], vectors)
+        raise NotRotary(
+            "positions",
+            "the position is ignored: every position gives "
+            + ("the input back" if identity else "the same matrix"),
+        )
+    structure = read_structure(operators, UNIT_ROUNDOFF[dtype])
+    if not structure.inputs:
+        raise NotRotary("pairs", "no lane turns")
+    return structure
+
+
+def _call_dependence(target: Target, dtype: str, structure: Structure, end: int) -> list[str]:
+    """Whether rows at small positions change with a large position in the call, or before it."""
+    if target.positions != "explicit":
+        return []
+    far = min(end - 1, 2**15 + 1)
+    vectors = np.zeros((1, target.head_dim))
+    vectors[0, [pair[0] for pair in structure.inputs]] = 1.0
+    probe = Probe(target, dtype)
+    try:
+        alone = probe.responses(vectors, [1, 2, 3])
+        beside = probe.responses(vectors, [1, 2, far])
+        after = probe.responses(vectors, [1, 2, 3])
+    except TargetMisbehaved:
+        return []
+    changed = np.abs(beside - alone)[:, :2].max()
+    found = []
+    if changed > 64 * UNIT_ROUNDOFF[dtype]:
+        found.append(
+            f"frequencies depend on the length of the call: position 1 changes by {changed:.2g} "
+            f"when position {far:,} is in the same call (dynamic)"
+        )
+    if not np.array_equal(after, alone):
+        found.append("results depend on earlier calls: position 1 changed after a longer call")
+    return found
+
+
+def _describe(
+    target: Target,
+    structure: Structure,
+    measured: Frequencies,
+    roundoff: float,
+    findings: list[str],
+    verify: bool,
+) -> Identification:
+    forwards = measured.theta >= 0
+    inverse = not forwards.any()
+    arranged = arrange(structure, measured, forwards | inverse, target.head_dim)
+    theta = np.abs(measured.theta)[list(arranged.order)]
+    uncertainty = measured.uncertainty[list(arranged.order)]
+    factor = _factor(measured.magnitude, roundoff)
+    findings += _oddities(structure, measured, factor, roundoff)
+    padded = np.concatenate([theta, np.zeros(arranged.rotary_dim // 2 - len(theta))])
+    blur = np.concatenate([uncertainty, np.zeros(len(padded) - len(theta))])
+    specs = [
+        _spec(target.head_dim, arranged, inverse, fit.base, fit.schedule, factor)
+        for fit in fits(Measured(padded, blur, arranged.rotary_dim))
+    ]
+    rotated = tuple(sorted(lane for pair in structure.inputs for lane in pair))
+    found = Identification(
+        target=target.name,
+        is_rotary=True,
+        closest=specs[0],
+        alternatives=specs[1:],
+        layout=arranged.layout,
+        output_layout=arranged.output_layout,
+        pairs=arranged.pairs,
+        outputs=arranged.outputs,
+        permutation=arranged.permutation,
+        inverse=inverse,
+        rotated=rotated,
+        frequencies=theta,
+        uncertainty=uncertainty,
+        attention_factor=factor,
+        findings=findings,
+    )
+    return _verified(found, target, arranged) if verify else found
+
+
+def _factor(magnitude: Floats, roundoff: float) -> float:
+    """A, round where that is within the rounding of the outputs."""
+    value = float(np.median(magnitude))
+    for digits in range(1, 8):
+        candidate = float(f"{value:.{digits - 1}e}")
+        if abs(candidate - value) <= 2 * roundoff * value:
+            return candidate
+    return value
+
+
+def _oddities(
+    structure: Structure, measured: Frequencies, factor: float, roundoff: float
+) -> list[str]:
+    found = []
+    if np.abs(measured.magnitude - factor).max() > 64 * roundoff * factor:
+        low, high = measured.magnitude.min(), measured.magnitude.max()
+        found.append(f"pairs have magnitudes of their own, {low:.6g} to {high:.6g}")
+    if structure.kept and abs(structure.kept_gain - 1) > 64 * roundoff:
+        found.append(f"lanes that do not turn are multiplied by {structure.kept_gain:.7g}")
+    if np.abs(measured.origin).max() > 64 * roundoff:
+        shift = float(np.median(measured.origin / measured.theta))
+        found.append(f"position 0 turns as if it were position {shift:.4g}")
+    return found
+
+
+def _spec(
+    head_dim: int,
+    arranged: Arrangement,
+    inverse: bool,
+    base: float,
+    schedule: rs.Schedule,
+    factor: float,
+) -> rs.RotarySpec:
+    named = arranged.layout in LAYOUTS
+    layout: Layout = arranged.layout if named else "half"  # type: ignore[assignment]
+    out: Any = arranged.output_layout if arranged.output_layout in LAYOUTS else None
+    implied = schedule.magnitude(None)
+    return rs.RotarySpec(
+        head_dim,
+        base=base,
+        layout=layout,
+        output_layout=out,
+        rotary_dim=arranged.rotary_dim,
+        rotary_start=arranged.rotary_start,
+        schedule=schedule,
+        attention_factor=None if abs(factor - implied) < 1e-6 * implied else factor,
+        inverse=inverse,
+    )
+
+
+def _verified(found: Identification, target: Target, arranged: Arrangement) -> Identification:
+    """Check the target against what was found; what does not hold becomes a finding."""
+    assert found.closest is not None
+    judged = target
+    if found.permutation is not None:
+        judged = replace(target, build=_permuted(target, found.permutation), pair=None)
+    report = check(judged, found.closest, quick=True)
+    holds = report.ok and not _uncovered(arranged)
+    grade = _grade(report)
+    return replace(
+        found,
+        spec=found.closest if holds else None,
+        precision=grade.precision if grade else None,
+        trusted_to=grade.trusted_to if grade else None,
+        findings=[
+            *found.findings,
+            *(f"{r.clause} {r.title}: {r.message}" for r in report.results if r.status == "fail"),
+            *(["cos and sin are the caller's"] if target.given_tables else []),
+        ],
+    )
+
+
+def _uncovered(arranged: Arrangement) -> bool:
+    """Whether the outputs stand where no layout of a spec puts them."""
+    if arranged.permutation is not None:
+        return arranged.output_layout != "permuted"
+    return arranged.output_layout not in LAYOUTS
+
+
+def _grade(report: Report) -> Grade | None:
+    return report.grades[0] if report.grades else None
+
+
+def _permuted(target: Target, permutation: tuple[int, ...]) -> Callable[[], Rotary]:
+    """The target between permuted lanes, where its pairs stand in the half layout."""
+    back = [permutation.index(lane) for lane in range(len(permutation))]
+
+    def build() -> Rotary:
+        inner = target.build()
+
+        def rotate(x: Any, positions: Any) -> Any:
+            framework = target.framework
+            y = inner(framework.take(x, back), positions)
+            return framework.take(y, list(permutation))
+
+        return rotate
+
+    return build
