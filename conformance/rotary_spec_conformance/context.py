@@ -45,7 +45,8 @@ class PairResponses:
     @property
     def magnitudes(self) -> Floats:
         """Root of the determinant's magnitude: A where the block is A times a rotation."""
-        size: Floats = np.sqrt(np.abs(np.linalg.det(self.matrix)))
+        with np.errstate(invalid="ignore", over="ignore"):
+            size: Floats = np.sqrt(np.abs(np.linalg.det(self.matrix)))
         return size
 
 

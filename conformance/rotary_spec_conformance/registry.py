@@ -49,8 +49,6 @@ class Clause:
     dtypes : {"first", "each", "wide", "narrow"}
         Whether it runs for the first dtype alone, for each, or for the 32- and 64-bit (wide) or
         the 16-bit (narrow) ones.
-    quick : bool
-        Whether a quick run includes it.
     """
 
     id: str
@@ -59,7 +57,6 @@ class Clause:
     check: Check
     needs: tuple[str, ...] = ()
     dtypes: Literal["first", "each", "wide", "narrow"] = "first"
-    quick: bool = True
 
 
 CLAUSES: dict[str, Clause] = {}
@@ -73,14 +70,13 @@ def clause(
     level: Level = "MUST",
     needs: Iterable[str] = (),
     dtypes: Literal["first", "each", "wide", "narrow"] = "first",
-    quick: bool = True,
 ) -> Callable[[Check], Check]:
     """Register the decorated function as the check of clause ``id``."""
 
     def register(check: Check) -> Check:
         if id in CLAUSES:
             raise ValueError(f"clause {id} is registered twice")
-        CLAUSES[id] = Clause(id, title, level, check, tuple(needs), dtypes, quick)
+        CLAUSES[id] = Clause(id, title, level, check, tuple(needs), dtypes)
         return check
 
     return register

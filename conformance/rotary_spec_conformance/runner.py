@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,7 @@ from rotary_spec_conformance import checks
 from rotary_spec_conformance.adapt import adapt
 from rotary_spec_conformance.checks.precision import grade
 from rotary_spec_conformance.context import LIMIT, Context
-from rotary_spec_conformance.probe import TargetMisbehaved
+from rotary_spec_conformance.probe import TargetMisbehaved, first_touch
 from rotary_spec_conformance.registry import CLAUSES, Clause, NotRun
 from rotary_spec_conformance.results import Report, Result
 from rotary_spec_conformance.target import Target
@@ -64,7 +63,7 @@ def check(
         Positions below it must be right; None: 131072, 4096 where positions are implicit, or what
         the target declares. Beyond it the precision is graded, not judged.
     quick : bool
-        Fewer dtypes, positions and checks; for a first look.
+        Fewer dtypes and positions; for a first look.
     expected_failures : mapping or None
         Known deviations, clause id to reason. They are reported as ``xfail``; one that does not
         occur is a finding.
@@ -100,7 +99,7 @@ def check(
     context = _context(target, spec, dtypes, max_position, quick)
     expected = _known(expected_failures)
     jobs = _jobs(context)
-    _first_touch(context)
+    first_touch(context.target)
     results: list[Result] = []
     for number, (clause, dtype) in enumerate(jobs):
         if progress is not None:
@@ -153,18 +152,6 @@ def _context(
     return Context(replace(target, dtypes=chosen), spec, limit, quick)
 
 
-def _first_touch(context: Context) -> None:
-    """One narrow call, before any other: what keeps the precision of its first call shows it.
-
-    A table that is made once for all instances would otherwise be made by the float32 calls of the
-    first checks. One row at position 0, where every dtype is exact, disturbs nothing else.
-    """
-    narrow = [d for d in ("bfloat16", "float16") if d in context.dtypes]
-    if narrow:
-        with suppress(TargetMisbehaved):  # the checks will say
-            context.fresh(narrow[0])(np.zeros((1, 1, 1, context.target.head_dim)), [0])
-
-
 def _known(expected_failures: Mapping[str, str] | None) -> dict[str, str]:
     expected = dict(expected_failures or {})
     if unknown := sorted(set(expected) - set(CLAUSES)):
@@ -192,12 +179,7 @@ def _jobs(context: Context) -> list[tuple[Clause, str]]:
 
     for clause in CLAUSES.values():
         place(clause)
-    return [
-        (clause, dtype)
-        for clause in ordered
-        if clause.quick or not context.quick
-        for dtype in by_kind[clause.dtypes]
-    ]
+    return [(clause, dtype) for clause in ordered for dtype in by_kind[clause.dtypes]]
 
 
 @np.errstate(all="ignore")  # infinities are reported, not warned of

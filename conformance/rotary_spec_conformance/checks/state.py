@@ -117,7 +117,7 @@ def _against_longer_calls(
     return differences, 2 * context.bound(x, positions, dtype), calls
 
 
-@clause("STATE-3", "instances are independent", quick=False)
+@clause("STATE-3", "instances are independent")
 def instances(context: Context, dtype: str) -> Outcome:
     """What one instance was asked does not show in another."""
     if not context.target.fresh:
