@@ -118,7 +118,7 @@ def _identify(target: Target, verify: bool) -> Identification:
 def _dtype_dependence(target: Target, dtype: str) -> list[str]:
     """Whether a longer 16-bit call changes a later one; asked first, while tables are short."""
     narrow = [d for d in target.supported_dtypes() if d in NARROW and d != dtype]
-    end = min(64, target.max_position or 64)
+    end = min(16, target.max_position or 16)
     x = np.ones((1, 1, end, target.head_dim))
     probe, short = Probe(target, dtype), end // 2
     before = probe(x[:, :, :short], np.arange(short))
@@ -135,8 +135,8 @@ def _dtype_dependence(target: Target, dtype: str) -> list[str]:
 def _check_map(probe: Probe, roundoff: float) -> None:
     """A rotary embedding is one and the same linear map each time it is asked."""
     rng = np.random.default_rng(0)
-    x, y = rng.integers(-8, 9, (2, 1, 1, 4, probe.target.head_dim)).astype(np.float64)
-    ids = np.arange(4)
+    ids = np.arange(min(8, probe.target.max_position or 8))
+    x, y = rng.integers(-8, 9, (2, 1, 1, len(ids), probe.target.head_dim)).astype(np.float64)
     fx = probe(x, ids)
     again = np.abs(probe(x, ids) - fx).max()
     if not again <= 64 * roundoff * 8:
@@ -172,17 +172,19 @@ def _call_dependence(target: Target, dtype: str, structure: Structure, end: int)
     """Whether rows at small positions change with a large position in the call, or before it."""
     if target.positions != "explicit":
         return []
-    far = min(end - 1, 2**15 + 1)
+    near, far = np.arange(1, 9), min(end - 1, 2**15 + 1)
+    if far <= near[-1]:
+        return []
     vectors = np.zeros((1, target.head_dim))
     vectors[0, [pair[0] for pair in structure.inputs]] = 1.0
     probe = Probe(target, dtype)
     try:
-        alone = probe.responses(vectors, [1, 2, 3])
-        beside = probe.responses(vectors, [1, 2, far])
-        after = probe.responses(vectors, [1, 2, 3])
+        alone = probe.responses(vectors, near)
+        beside = probe.responses(vectors, [*near[:-1], far])
+        after = probe.responses(vectors, near)
     except TargetMisbehaved:
         return []
-    changed = np.abs(beside - alone)[:, :2].max()
+    changed = np.abs(beside - alone)[:, : len(near) - 1].max()
     found = []
     if changed > 64 * UNIT_ROUNDOFF[dtype]:
         found.append(

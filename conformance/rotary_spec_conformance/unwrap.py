@@ -76,7 +76,7 @@ def unwrap(probe: Probe, structure: Structure, roundoff: float, end: int) -> Fre
     position = 2
     while position < min(end, LIMIT):
         try:
-            at = pair_responses(probe, structure.inputs, structure.outputs, [position])
+            at = pair_responses(probe, structure.inputs, structure.outputs, [position] * len(FIRST))
         except TargetMisbehaved as problem:
             findings.append(f"at position {position:,} it {problem}")
             break
