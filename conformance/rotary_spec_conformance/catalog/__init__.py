@@ -41,19 +41,25 @@ class Entry:
 
 
 _PEERS = [
-    Entry("transformers:llama", "LlamaModel.rotary_emb with apply_rotary_pos_emb",
-          "transformers", "transformers_models:llama", configurable=True),
-    Entry("transformers:gpt_neox", "GPTNeoXModel.rotary_emb with apply_rotary_pos_emb",
-          "transformers", "transformers_models:gpt_neox", configurable=True),
-    Entry("transformers:gptj", "GPTJAttention, its queries taken before the scores",
-          "transformers", "transformers_models:gptj", configurable=True),
-    Entry("transformers:roformer", "RoFormerSelfAttention.apply_rotary_position_embeddings",
-          "transformers", "transformers_models:roformer", configurable=True),
+    *(Entry(f"transformers:{model_type}", about, "transformers", "transformers_any:load",
+            (f"transformers:{model_type}",), configurable=True)
+      for model_type, about in (
+          ("llama", "LlamaRotaryEmbedding with apply_rotary_pos_emb"),
+          ("gpt_neox", "GPTNeoXRotaryEmbedding with apply_rotary_pos_emb"),
+          ("gptj", "GPTJAttention, its queries taken before the scores"),
+          ("roformer", "RoFormerSelfAttention.apply_rotary_position_embeddings"))),
     Entry("rotary-embedding-torch", "RotaryEmbedding.rotate_queries_or_keys",
           "rotary_embedding_torch", "rotary_embedding_torch_module:rotate_queries_or_keys"),
     *(Entry(f"onnx:{layout}", "RotaryEmbedding, opset 23, in onnx's reference evaluator",
-            "onnx", "onnx_operator:rotary_embedding", (layout,))
+            "onnx", "onnx_operator:standard", (layout,))
       for layout in ("half", "interleaved")),
+    *(Entry(f"onnxruntime:{layout}", "com.microsoft.RotaryEmbedding in ONNX Runtime",
+            "onnxruntime", "onnx_operator:contributed", (layout,))
+      for layout in ("half", "interleaved")),
+    *(Entry(f"diffusers:{layout}", "get_1d_rotary_pos_embed with apply_rotary_emb",
+            "diffusers", "diffusers_embeddings:one_dimensional", (layout,))
+      for layout in ("half", "interleaved")),
+    Entry("liger", "LigerRopeFunction, a Triton kernel", "liger_kernel", "liger_kernel_rope:rope"),
     *(Entry(f"mlx:{layout}", "mlx.core.fast.rope", "mlx", "mlx_fast:rope", (layout,))
       for layout in ("half", "interleaved")),
 ]  # fmt: skip
@@ -64,16 +70,31 @@ _OWN = [
 ]  # fmt: skip
 
 CATALOG: dict[str, Entry] = {entry.name: entry for entry in [*_PEERS, *_OWN]}
-"""Every entry by name."""
+"""Every entry by name. Beside them, ``transformers:<model type>`` names any model type."""
+
+_ANY = "transformers:"
+
+
+def is_listed(name: str) -> bool:
+    """Whether `load` knows the name."""
+    return name in CATALOG or name.startswith(_ANY)
 
 
 def names_of(name: str) -> list[str]:
-    """The entries that a name stands for: itself, or all of a family such as "rotary-spec".
+    """The targets that a name stands for: itself, or all of a family such as "rotary-spec".
 
-    An empty list where there is none.
+    "transformers:gemma3_text" stands for one target per layer type. An empty list where there is
+    none.
     """
     if name in CATALOG:
         return [name]
+    if name.startswith(_ANY) and find_spec("transformers") is not None:
+        from rotary_spec_conformance.catalog import transformers_any
+
+        try:
+            return transformers_any.names_of(name)
+        except TargetError:  # which `load` will raise again, where it can be reported
+            return [name]
     return [entry for entry in CATALOG if entry.partition(":")[0] == name]
 
 
@@ -85,7 +106,8 @@ def load(
     Parameters
     ----------
     name : str
-        A key of `CATALOG`.
+        A key of `CATALOG`, or ``transformers:`` and a model type, with the part of it
+        (``transformers:gemma3_text:sliding_attention``) where it has several.
     config : path or None
         Hugging Face ``config.json`` to build the model from; None: a default of its own.
     device : str or None
@@ -97,9 +119,11 @@ def load(
         If the name is unknown, its library is not installed, or the entry takes no config or
         device.
     """
-    if name not in CATALOG:
-        raise TargetError(f"{name!r} is not in the catalog; known: {', '.join(CATALOG)}")
-    entry = CATALOG[name]
+    entry = CATALOG.get(name) or _entry_of_any(name)
+    if entry is None:
+        raise TargetError(
+            f"{name!r} is not in the catalog; known: {', '.join(CATALOG)}, and {_ANY}MODEL_TYPE"
+        )
     if find_spec(entry.module) is None:
         raise TargetError(
             f"{name}: {entry.module} is not installed; pip install 'rotary-spec[peers]'"
@@ -117,3 +141,10 @@ def load(
         options["device"] = device
     made: tuple[Target, rs.RotarySpec] = maker(*entry.arguments, **options)
     return made
+
+
+def _entry_of_any(name: str) -> Entry | None:
+    if not name.startswith(_ANY):
+        return None
+    about = "the model type's rotary module with its apply function"
+    return Entry(name, about, "transformers", "transformers_any:load", (name,), configurable=True)
