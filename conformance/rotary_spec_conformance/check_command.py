@@ -103,6 +103,7 @@ def run_targets() -> int:
     for entry in CATALOG.values():
         installed = "yes" if find_spec(entry.module) else "no: pip install 'rotary-spec[peers]'"
         table.add_row(entry.name, entry.about, installed)
+    table.add_row("transformers:MODEL_TYPE", "any other model type with a rotary embedding", "")
     Console(highlight=False).print(table)
     return CONFORMS
 

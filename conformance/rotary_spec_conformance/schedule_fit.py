@@ -172,8 +172,12 @@ def _llama3(measured: Measured) -> Iterator[Fit]:
     unscaled = base**-measured.exponent
     inside = (keep > 1e-3) & (keep < 1 - 1e-3)
     if np.count_nonzero(inside) >= 2:
-        slope, offset = np.polyfit(unscaled[inside], keep[inside], 1)
-        if slope <= 0 or offset >= 0:
+        x, y = unscaled[inside], keep[inside]
+        if not np.ptp(x) > 0:
+            return
+        slope = float(np.cov(x, y)[0, 1] / np.var(x, ddof=1))
+        offset = float(np.mean(y) - slope * np.mean(x))
+        if not (slope > 0 and offset < 0):
             return
         ratio = 1 - 1 / offset  # high / low; only it and L / low can be told from the ramp
         options = [
