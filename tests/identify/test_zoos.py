@@ -1,12 +1,15 @@
 """identify() on the implementations that the checks are tested with: right ones and broken ones."""
 
+import importlib.util
+import sys
+
 import numpy as np
 import pytest
 
 import rotary_spec as rs
 from rotary_spec_conformance import adapt, identify
 from rotary_spec_conformance.registry import CLAUSES
-from tests.conformance.zoo_broken import BROKEN
+from tests.conformance import zoo_broken
 from tests.conformance.zoo_correct import CORRECT
 
 
@@ -27,6 +30,16 @@ def test_correct_implementations_are_what_they_are(case):
     assert same or found.spec.rotary_dim <= 8  # few pairs fit more than one schedule
 
 
+def own_copy(module):
+    """A module executed anew: some faults are tables that the first call of the process makes."""
+    spec = importlib.util.spec_from_file_location(f"{module.__name__}_again", module.__file__)
+    copy = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = copy  # dataclasses look their module up
+    spec.loader.exec_module(copy)
+    return copy
+
+
+BROKEN = own_copy(zoo_broken).BROKEN
 MUST = {name: broken for name, broken in BROKEN.items() if CLAUSES[broken.clause].level == "MUST"}
 
 
