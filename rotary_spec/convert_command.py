@@ -54,7 +54,7 @@ def run_convert(
             conversion = convert_file(source, destination, **known, **options, progress=progress)
     except RotarySpecError as error:
         text = Text(f"not converted: {error}", style="bold red")
-        Console(stderr=True, highlight=False).print(text, soft_wrap=True)
+        Console(stderr=True, markup=False, highlight=False).print(text, soft_wrap=True)
         return COULD_NOT_RUN
     _show(conversion, destination, f"from {options['from_layout']} to {options['to_layout']}")
     return CONVERTED
@@ -122,7 +122,7 @@ def _show(conversion: Conversion, destination: str, change: str) -> None:
     )
     for (name, dtype, shape, heads), count in rows.items():
         table.add_row(Text(name), str(count), Text(dtype), shape, heads)
-    out = Console(highlight=False)
+    out = Console(markup=False, highlight=False)
     out.print(table)
     summary = (
         f"{destination}: {len(conversion.converted)} of {conversion.tensors} tensors {change}, "

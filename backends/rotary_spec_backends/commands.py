@@ -21,5 +21,5 @@ def run_backends() -> int:
             ", ".join(status.dtypes) if status.usable else f"not usable: {status.reason}",
             style=None if status.usable else "yellow",
         )
-    Console(highlight=False).print(table)
+    Console(markup=False, highlight=False).print(table)
     return 0

@@ -72,7 +72,7 @@ def run_check(
         Options of `check`; None is left out.
     as_json : bool
     """
-    out = Console(highlight=False, soft_wrap=False)
+    out = Console(markup=False, highlight=False)
     outcome = Outcome()
     options = {key: value for key, value in checking.items() if value is not None}
     for name in [entry for given in names for entry in names_of(given) or [given]]:
@@ -104,7 +104,7 @@ def run_targets() -> int:
         installed = "yes" if find_spec(entry.module) else "no: pip install 'rotary-spec[peers]'"
         table.add_row(entry.name, entry.about, installed)
     table.add_row("transformers:MODEL_TYPE", "any other model type with a rotary embedding", "")
-    Console(highlight=False).print(table)
+    Console(markup=False, highlight=False).print(table)
     return CONFORMS
 
 

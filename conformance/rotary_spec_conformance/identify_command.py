@@ -23,7 +23,7 @@ def run_identify(name: str, head_dim: int | None, opening: Opening, *, as_json: 
 
     0: a spec says it all; 1: none does, or it is not rotary; 2: it could not be run.
     """
-    out = Console(highlight=False)
+    out = Console(markup=False, highlight=False)
     try:
         found = identify(opening.alone(name, head_dim))
     except RotarySpecError as error:
@@ -42,7 +42,7 @@ def run_compare(
 
     0: equal, perhaps after a permutation; 1: different; 2: one could not be run.
     """
-    out = Console(highlight=False)
+    out = Console(markup=False, highlight=False)
     try:
         found = compare(opening.alone(first, head_dim), opening.alone(second, head_dim))
     except RotarySpecError as error:

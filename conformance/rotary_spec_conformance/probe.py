@@ -141,7 +141,7 @@ def first_touch(target: Target) -> None:
     A table that is made once for all instances would otherwise be made by the float32 calls of the
     first checks. One row at position 0, where every dtype is exact, disturbs nothing else.
     """
-    narrow = [d for d in ("bfloat16", "float16") if d in target.supported_dtypes()]
+    narrow = [d for d in ("bfloat16", "float16") if d in target.usual_dtypes()]
     if narrow:
         with suppress(TargetMisbehaved):
             Probe(target, narrow[0])(np.zeros((1, 1, 1, target.head_dim)), [0])

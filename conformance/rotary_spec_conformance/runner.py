@@ -32,8 +32,6 @@ ARANGE_POSITIONS = 4096
 FEWEST = 8
 """Positions that the checks need."""
 
-QUICK_DTYPES = ("float32", "bfloat16")
-
 
 def check(
     target: Target | Any,
@@ -58,7 +56,8 @@ def check(
     framework : {"numpy", "torch", "jax", "cupy", "mlx"} or None
         None: inferred.
     dtypes : sequence of str or None
-        Floating dtypes to test; None: all that the target takes.
+        Floating dtypes to test; None: all that the target
+        takes; bfloat16 NumPy arrays, which are ml_dtypes', only where it declares them.
     max_position : int or None
         Positions below it must be right; None: 131072, 4096 where positions are implicit, or what
         the target declares. Beyond it the precision is graded, not judged.
@@ -141,15 +140,22 @@ def _context(
     if limit < FEWEST:
         raise TargetError(f"{target.name} serves {limit} positions, the checks need {FEWEST}")
     there = target.supported_dtypes()
-    chosen = tuple(dtypes) if dtypes else there
+    chosen = tuple(dtypes) if dtypes else target.usual_dtypes()
     if missing := [d for d in chosen if d not in there]:
         raise TargetError(
             f"{target.name}: dtype {', '.join(missing)} cannot be tested; "
             f"possible: {', '.join(there)}"
         )
     if quick and not dtypes:
-        chosen = tuple(d for d in chosen if d in QUICK_DTYPES) or chosen[:1]
+        chosen = _one_of_each_width(chosen)
     return Context(replace(target, dtypes=chosen), spec, limit, quick)
+
+
+def _one_of_each_width(dtypes: tuple[str, ...]) -> tuple[str, ...]:
+    """The first wide dtype and a narrow one, the coarser where there are both."""
+    wide = [d for d in dtypes if d not in NARROW][:1]
+    narrow = [d for d in ("bfloat16", "float16") if d in dtypes][:1]
+    return (*wide, *narrow)
 
 
 def _known(expected_failures: Mapping[str, str] | None) -> dict[str, str]:

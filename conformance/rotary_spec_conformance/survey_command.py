@@ -38,7 +38,7 @@ def run_survey(
         if as_json:
             print(json.dumps({"not_run": str(error)}))
         else:
-            Console(highlight=False).print(Text(f"not run: {error}", style="yellow"))
+            Console(markup=False, highlight=False).print(Text(f"not run: {error}", style="yellow"))
         return COULD_NOT_RUN
     if as_json:
         whole = {
@@ -107,7 +107,7 @@ def markdown(rows: Sequence[Row]) -> list[str]:
 
 
 def _show(rows: Sequence[Row]) -> None:
-    out = Console(highlight=False)
+    out = Console(markup=False, highlight=False)
     table = Table(box=None, pad_edge=False)
     for column in COLUMNS:
         table.add_column(column, overflow="fold")

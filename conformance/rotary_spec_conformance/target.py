@@ -91,3 +91,13 @@ class Target:
         """The dtypes to test: declared by the target and available in its framework."""
         there = self.framework.supported_dtypes()
         return there if self.dtypes is None else tuple(d for d in self.dtypes if d in there)
+
+    def usual_dtypes(self) -> tuple[str, ...]:
+        """Those to test where nobody names any: of NumPy's, its own.
+
+        bfloat16 is ml_dtypes', and not every NumPy function need know it.
+        """
+        there = self.supported_dtypes()
+        if self.dtypes is None and self.framework.name == "numpy":
+            return tuple(dtype for dtype in there if dtype != "bfloat16")
+        return there

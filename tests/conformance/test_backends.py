@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import rotary_spec as rs
-from rotary_spec_backends import available, select
+from rotary_spec_backends import available, select, status
 from rotary_spec_conformance import Target, check
 from rotary_spec_conformance.inference import framework_named
 
@@ -38,6 +38,7 @@ def backend_target(name: str, spec: rs.RotarySpec, device: str | None = None) ->
         build=lambda: rotate,
         framework=framework_named(name, device),
         head_dim=spec.head_dim,
+        dtypes=status(name).dtypes,
         row_positions=True,
         fresh=False,
         pair=lambda: lambda q, k, positions: backend.rotate((q, k), positions, spec),

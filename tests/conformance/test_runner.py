@@ -104,7 +104,7 @@ def test_a_dtype_that_raises_does_not_hide_the_others():
             raise TypeError("no kernel for float16")
         return right(x, positions)
 
-    report = check(target_of(no_float16), SPEC)
+    report = check(target_of(no_float16), SPEC, dtypes=target_of(right).supported_dtypes())
     failed = {r.clause for r in report.failures}
     assert failed == {"STATE-2", "PURE-3", "ROT-1", "PREC-2"}
     statuses = {r.where["dtype"]: r.status for r in report.results if r.clause == "ROT-1"}
@@ -225,7 +225,16 @@ def test_quick_runs_less_and_says_so():
     assert quick.ok
     assert {r.clause for r in quick.results} == {r.clause for r in whole.results}
     assert len(quick.results) < len(whole.results)
-    assert {g.dtype for g in quick.grades} == {"float32", "bfloat16"}
+    assert {g.dtype for g in quick.grades} == {"float32", "float16"}
+    whole = check(target_of(right, dtypes=("float32", "float16", "bfloat16")), SPEC, quick=True)
+    assert {g.dtype for g in whole.grades} == {"float32", "bfloat16"}
+
+
+def test_bfloat16_numpy_arrays_are_tested_where_they_are_asked_for():
+    usual = check(target_of(right), SPEC, quick=True)
+    assert "bfloat16" not in {r.where.get("dtype") for r in usual.results}
+    declared = check(target_of(right, dtypes=("float32", "bfloat16")), SPEC, quick=True)
+    assert "bfloat16" in {r.where.get("dtype") for r in declared.results}
 
 
 def test_progress_is_told_of_every_check():

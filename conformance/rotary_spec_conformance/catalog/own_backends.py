@@ -34,6 +34,7 @@ def backend(name: str, device: str | None = None) -> tuple[Target, rs.RotarySpec
         build=build,
         framework=chosen.framework,
         head_dim=spec.head_dim,
+        dtypes=status(name).dtypes,
         row_positions=True,
         fresh=False,
         pair=lambda: lambda q, k, positions: chosen.rotate((q, k), shaped(positions), spec),
