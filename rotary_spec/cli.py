@@ -140,7 +140,7 @@ def check(
 
     Exits with 0 if all conform, 1 if one does not, 2 if one could not be run.
     """
-    from rotary_spec_conformance.check_command import run_check
+    from rotary_spec_conformance.commands.check import run_check
 
     fields = {
         "head_dim": head_dim, "base": base, "layout": layout, "output_layout": output_layout,
@@ -174,7 +174,7 @@ def identify(
 
     Exits with 0 if a spec says it all, 1 if none does, 2 if it could not be run.
     """
-    from rotary_spec_conformance.identify_command import run_identify
+    from rotary_spec_conformance.commands.identify import run_identify
 
     opening = _opening(config, shape, order, factory, framework, apply, device)
     raise typer.Exit(run_identify(target, head_dim, opening, as_json=as_json))
@@ -199,7 +199,7 @@ def compare(
     Options hold for both, but for those of the catalog. Exits with 0 if they are the same, 1 if
     not, 2 if one could not be run.
     """
-    from rotary_spec_conformance.identify_command import run_compare
+    from rotary_spec_conformance.commands.identify import run_compare
 
     opening = _opening(config, shape, order, factory, framework, apply, device)
     raise typer.Exit(run_compare(first, second, head_dim, opening, as_json=as_json))
@@ -214,7 +214,7 @@ def _opening(
     apply: str | None,
     device: str | None,
 ) -> Any:
-    from rotary_spec_conformance.opening import Opening
+    from rotary_spec_conformance.commands.opening import Opening
 
     call = {"shape": shape, "order": order, "factory": factory, "framework": framework}
     return Opening(config, call, apply, device)
@@ -223,7 +223,7 @@ def _opening(
 @app.command()
 def targets() -> None:
     """List the catalog: implementations in other libraries that can be checked by name."""
-    from rotary_spec_conformance.check_command import run_targets
+    from rotary_spec_conformance.commands.check import run_targets
 
     raise typer.Exit(run_targets())
 
@@ -318,7 +318,7 @@ def survey(
 
     Exits with 0 whatever is found, 2 if the survey could not be run.
     """
-    from rotary_spec_conformance.survey_command import run_survey
+    from rotary_spec_conformance.commands.survey import run_survey
 
     raise typer.Exit(
         run_survey(library, model_types or (), as_json=as_json, as_markdown=as_markdown)

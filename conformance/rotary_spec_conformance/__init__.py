@@ -7,9 +7,9 @@ every probed position. What is compared is the operator, not a lucky random outp
 from __future__ import annotations
 
 from rotary_spec_conformance.adapt import SHAPES, adapt
-from rotary_spec_conformance.compare import Comparison, compare
-from rotary_spec_conformance.identification import Identification
-from rotary_spec_conformance.identify import identify
+from rotary_spec_conformance.identification.compare import Comparison, compare
+from rotary_spec_conformance.identification.identify import identify
+from rotary_spec_conformance.identification.result import Identification
 from rotary_spec_conformance.pytest_support import parametrize_with_checks
 from rotary_spec_conformance.registry import CLAUSES, Clause
 from rotary_spec_conformance.results import Grade, Report, Result

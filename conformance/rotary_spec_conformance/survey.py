@@ -16,8 +16,8 @@ from rotary_spec import RotarySpecError
 from rotary_spec_conformance.catalog import transformers_any
 from rotary_spec_conformance.catalog.transformers_build import Built, Unbuilt
 from rotary_spec_conformance.catalog.transformers_claims import verdict
-from rotary_spec_conformance.identification import Identification
-from rotary_spec_conformance.identify import identify
+from rotary_spec_conformance.identification.identify import identify
+from rotary_spec_conformance.identification.result import Identification
 
 
 @dataclass(frozen=True)

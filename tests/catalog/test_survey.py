@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from rotary_spec import TargetError
 from rotary_spec.cli import app
+from rotary_spec_conformance.commands.survey import COLUMNS, cells, markdown, summary
 from rotary_spec_conformance.survey import Row, survey
-from rotary_spec_conformance.survey_command import COLUMNS, cells, markdown, summary
 
 TYPES = ["llama", "nanochat", "deepseek_v3", "deepseek_v4", "gemma4_text", "vjepa2", "dinov3_vit"]
 

@@ -18,7 +18,7 @@ from rotary_spec_conformance.catalog import transformers_any as catalog
 from rotary_spec_conformance.catalog.transformers_build import Built, Unbuilt
 from rotary_spec_conformance.catalog.transformers_claims import verdict
 from rotary_spec_conformance.catalog.transformers_source import models_folder
-from rotary_spec_conformance.identify import identify
+from rotary_spec_conformance.identification.identify import identify
 from tests.catalog.building import built
 
 

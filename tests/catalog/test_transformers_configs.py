@@ -19,7 +19,7 @@ from rotary_spec_conformance.catalog import is_listed, load, names_of
 from rotary_spec_conformance.catalog import transformers_any as catalog
 from rotary_spec_conformance.catalog.transformers_build import Built
 from rotary_spec_conformance.catalog.transformers_claims import claimed_spec, verdict
-from rotary_spec_conformance.identify import identify
+from rotary_spec_conformance.identification.identify import identify
 from tests.catalog.building import built
 
 SMALL = {

@@ -93,7 +93,7 @@ def test_meta_style_llama_against_transformers():
         return turn(xq), turn(xk)
 
     from rotary_spec_conformance import identify
-    from rotary_spec_conformance.identify import target_of
+    from rotary_spec_conformance.identification.identify import target_of
 
     llama, _ = load("transformers:llama")
     meta = target_of(apply_rotary_emb, 128, {})

@@ -12,9 +12,9 @@ import rotary_spec as rs
 from rotary_spec import SpecError, TargetError
 from rotary_spec.huggingface import says_rotary
 from rotary_spec_conformance.catalog.transformers_build import Built
-from rotary_spec_conformance.identification import Identification
-from rotary_spec_conformance.identify import identify
-from rotary_spec_conformance.schedule_fit import Measured
+from rotary_spec_conformance.identification.identify import identify
+from rotary_spec_conformance.identification.result import Identification
+from rotary_spec_conformance.identification.schedule_fit import Measured
 
 SAYS_NOTHING = "config says nothing"
 

@@ -18,16 +18,16 @@ import rotary_spec as rs
 from rotary_spec import TargetError
 from rotary_spec.spec import LAYOUTS, Layout
 from rotary_spec_conformance.adapt import adapt
-from rotary_spec_conformance.arrangement import Arrangement, arrange
-from rotary_spec_conformance.identification import Identification
+from rotary_spec_conformance.identification.arrangement import Arrangement, arrange
+from rotary_spec_conformance.identification.result import Identification
+from rotary_spec_conformance.identification.schedule_fit import Measured, fits
+from rotary_spec_conformance.identification.structure import NotRotary, Structure, read_structure
+from rotary_spec_conformance.identification.unwrap import Frequencies, unwrap
 from rotary_spec_conformance.probe import Floats, Probe, TargetMisbehaved, first_touch
 from rotary_spec_conformance.results import Grade, Report
 from rotary_spec_conformance.runner import ARANGE_POSITIONS, check
-from rotary_spec_conformance.schedule_fit import Measured, fits
-from rotary_spec_conformance.structure import NotRotary, Structure, read_structure
 from rotary_spec_conformance.target import Rotary, Target
 from rotary_spec_conformance.tolerances import NARROW, UNIT_ROUNDOFF
-from rotary_spec_conformance.unwrap import Frequencies, unwrap
 
 POSITIONS = (0, 1, 2, 3, 61, 509)
 """Where the whole matrix is measured: far enough for slow pairs, not beyond small tables."""

@@ -14,8 +14,8 @@ from rich.text import Text
 
 import rotary_spec as rs
 from rotary_spec import RotarySpecError
+from rotary_spec_conformance.commands.terminal import CONFORMS, COULD_NOT_RUN
 from rotary_spec_conformance.survey import Row, survey
-from rotary_spec_conformance.terminal import CONFORMS, COULD_NOT_RUN
 
 COLUMNS = (
     "model type", "layout", "±", "rotated", "base", "schedule", "A", "tables", "angles",

@@ -15,16 +15,16 @@ from rich.text import Text
 import rotary_spec as rs
 from rotary_spec import RotarySpecError
 from rotary_spec_conformance.catalog import CATALOG, names_of
-from rotary_spec_conformance.opening import Opening
-from rotary_spec_conformance.results import Report, summary_lines
-from rotary_spec_conformance.runner import check
-from rotary_spec_conformance.terminal import (
+from rotary_spec_conformance.commands.opening import Opening
+from rotary_spec_conformance.commands.terminal import (
     CONFORMS,
     COULD_NOT_RUN,
     DOES_NOT,
     SlowProgress,
     print_line,
 )
+from rotary_spec_conformance.results import Report, summary_lines
+from rotary_spec_conformance.runner import check
 
 _STYLES = {"✓": "green", "✗": "bold red", "!": "yellow", "-": "dim", "x": "yellow"}
 

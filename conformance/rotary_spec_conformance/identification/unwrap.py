@@ -13,8 +13,8 @@ from rotary_spec_conformance.context import (
     pair_responses,
     peak_memory,
 )
+from rotary_spec_conformance.identification.structure import NotRotary, Structure
 from rotary_spec_conformance.probe import Floats, Probe, TargetMisbehaved
-from rotary_spec_conformance.structure import NotRotary, Structure
 
 FIRST = np.arange(4)
 

@@ -11,8 +11,8 @@ from rotary_spec import TargetError
 from rotary_spec.spec import LAYOUTS
 from rotary_spec_conformance import tolerances
 from rotary_spec_conformance.context import rungs
-from rotary_spec_conformance.identification import Identification
-from rotary_spec_conformance.identify import identify, target_of
+from rotary_spec_conformance.identification.identify import identify, target_of
+from rotary_spec_conformance.identification.result import Identification
 from rotary_spec_conformance.probe import Floats, Ints, Probe, TargetMisbehaved
 from rotary_spec_conformance.runner import ARANGE_POSITIONS, POSITIONS
 from rotary_spec_conformance.target import Target

@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from rotary_spec import RotarySpecError
-from rotary_spec_conformance.compare import Comparison, compare
-from rotary_spec_conformance.identification import Identification
-from rotary_spec_conformance.identify import identify
-from rotary_spec_conformance.opening import Opening
-from rotary_spec_conformance.terminal import CONFORMS, COULD_NOT_RUN, DOES_NOT, print_line
+from rotary_spec_conformance.commands.opening import Opening
+from rotary_spec_conformance.commands.terminal import CONFORMS, COULD_NOT_RUN, DOES_NOT, print_line
+from rotary_spec_conformance.identification.compare import Comparison, compare
+from rotary_spec_conformance.identification.identify import identify
+from rotary_spec_conformance.identification.result import Identification
 
 _INDENT = " " * 18  # as wide as the names of what was found
 

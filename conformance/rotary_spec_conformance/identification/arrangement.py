@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from rotary_spec.layouts import pair_lanes
 from rotary_spec.spec import LAYOUTS
-from rotary_spec_conformance.structure import Structure
-from rotary_spec_conformance.unwrap import Frequencies
+from rotary_spec_conformance.identification.structure import Structure
+from rotary_spec_conformance.identification.unwrap import Frequencies
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from rotary_spec import TargetError
 from rotary_spec.schedules import schedule_from_dict
 from rotary_spec_conformance.adapt import adapt
 from rotary_spec_conformance.catalog import is_listed, load
-from rotary_spec_conformance.identify import target_of
+from rotary_spec_conformance.commands.locate import locate
+from rotary_spec_conformance.identification.identify import target_of
 from rotary_spec_conformance.inference import framework_named
-from rotary_spec_conformance.locate import locate
 from rotary_spec_conformance.target import Target
 
 
@@ -111,7 +111,7 @@ def _spec(fields: dict[str, Any], config: str | None) -> rs.RotarySpec:
 def parse_schedule(text: str) -> rs.Schedule:
     """A schedule from ``rope_type:name=value,name=value``.
 
-    >>> from rotary_spec_conformance.opening import parse_schedule
+    >>> from rotary_spec_conformance.commands.opening import parse_schedule
     >>> parse_schedule("linear:factor=4")
     Linear(factor=4.0)
     """

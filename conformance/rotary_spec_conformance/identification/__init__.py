@@ -1,0 +1,1 @@
+"""What does an implementation do? From its outputs alone, without a spec."""
