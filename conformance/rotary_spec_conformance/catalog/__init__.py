@@ -30,6 +30,8 @@ class Entry:
         First arguments of the maker.
     configurable : bool
         Whether it can be built from a Hugging Face config.
+    install : str
+        What pip installs the library by.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Entry:
     maker: str
     arguments: tuple[Any, ...] = ()
     configurable: bool = False
+    install: str = "'rotary-spec[peers]'"
 
 
 _PEERS = [
@@ -59,7 +62,8 @@ _PEERS = [
     *(Entry(f"diffusers:{layout}", "get_1d_rotary_pos_embed with apply_rotary_emb",
             "diffusers", "diffusers_embeddings:one_dimensional", (layout,))
       for layout in ("half", "interleaved")),
-    Entry("liger", "LigerRopeFunction, a Triton kernel", "liger_kernel", "liger_kernel_rope:rope"),
+    Entry("liger", "LigerRopeFunction, a Triton kernel", "liger_kernel", "liger_kernel_rope:rope",
+          install="liger-kernel triton"),
     *(Entry(f"mlx:{layout}", "mlx.core.fast.rope", "mlx", "mlx_fast:rope", (layout,))
       for layout in ("half", "interleaved")),
 ]  # fmt: skip
@@ -125,9 +129,7 @@ def load(
             f"{name!r} is not in the catalog; known: {', '.join(CATALOG)}, and {_ANY}MODEL_TYPE"
         )
     if find_spec(entry.module) is None:
-        raise TargetError(
-            f"{name}: {entry.module} is not installed; pip install 'rotary-spec[peers]'"
-        )
+        raise TargetError(f"{name}: {entry.module} is not installed; pip install {entry.install}")
     if config is not None and not entry.configurable:
         raise TargetError(f"{name} is not built from a config; leave it out")
     if device is not None and entry not in _OWN:

@@ -101,7 +101,7 @@ def run_targets() -> int:
     for column in ("target", "what is called", "installed"):
         table.add_column(column, overflow="fold")
     for entry in CATALOG.values():
-        installed = "yes" if find_spec(entry.module) else "no: pip install 'rotary-spec[peers]'"
+        installed = "yes" if find_spec(entry.module) else f"no: pip install {entry.install}"
         table.add_row(entry.name, entry.about, installed)
     table.add_row("transformers:MODEL_TYPE", "any other model type with a rotary embedding", "")
     Console(markup=False, highlight=False).print(table)
