@@ -1,4 +1,4 @@
-"""The pieces of the benchmark: cases, inputs, the copy they stand beside, the error before timing."""
+"""The benchmark's pieces: cases, inputs, the copy they stand beside, the error before timing."""
 
 import numpy as np
 import pytest
