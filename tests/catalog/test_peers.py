@@ -61,6 +61,7 @@ def test_rotary_embedding_torch_rounds_positions_and_remembers_it():
     failed = {result.clause: result for result in report.failures}
     assert set(failed) == {"PREC-2", "STATE-2"}
     assert "positions 256 and 257 give the same rotation" in failed["PREC-2"].message
+    assert "float32 after bfloat16" in failed["STATE-2"].message
     low = next(grade for grade in report.grades if grade.dtype == "bfloat16")
     assert (low.precision, low.trusted_to) == ("low", 256)
 

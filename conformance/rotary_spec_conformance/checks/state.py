@@ -71,13 +71,18 @@ def dtype_order(context: Context, dtype: str) -> Outcome:
         raise NotRun(f"{dtype} is the only dtype under test")
     compare = _against_new_instances if context.target.fresh else _against_longer_calls
     differences, tolerance, calls = compare(context, dtype, others)
+    changed = [
+        call.partition(",")[0]
+        for call, difference in zip(calls, differences, strict=True)
+        if not np.all(np.abs(difference) <= tolerance)
+    ]
     return worst(
         np.stack(differences),
         tolerance,
         "abs",
         lambda i: {"call": calls[i[0]], "position": i[3]},
-        "a call in another dtype changes later calls: a cached table keeps the precision of the "
-        "call that made it",
+        f"a call in another dtype changes later calls ({', '.join(changed)}): a cached table keeps "
+        "the precision of the call that made it",
     )
 
 
