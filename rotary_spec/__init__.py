@@ -22,18 +22,7 @@ from rotary_spec.errors import (
 from rotary_spec.frequencies import attention_factor, frequencies
 from rotary_spec.phase import Phase, phases, turns
 from rotary_spec.rotation import cos_sin, rotate, rotate_complex, rotation_matrix
-from rotary_spec.schedules import (
-    Default,
-    DynamicNtk,
-    Explicit,
-    Linear,
-    Llama3,
-    LongRope,
-    Ntk,
-    Proportional,
-    Schedule,
-    Yarn,
-)
+from rotary_spec.schedules import Default, Schedule
 from rotary_spec.spec import RotarySpec
 
 if TYPE_CHECKING:
@@ -41,6 +30,16 @@ if TYPE_CHECKING:
     import rotary_spec_bench
     import rotary_spec_conformance
     from rotary_spec.huggingface import from_hf_config
+    from rotary_spec.scaling import (
+        DynamicNtk,
+        Explicit,
+        Linear,
+        Llama3,
+        LongRope,
+        Ntk,
+        Proportional,
+        Yarn,
+    )
     from rotary_spec.weights import convert_projection
 
     backends, bench = rotary_spec_backends, rotary_spec_bench
@@ -90,6 +89,19 @@ _ROOMS = {
 _LAZY = {
     "convert_projection": "rotary_spec.weights",
     "from_hf_config": "rotary_spec.huggingface",
+    **dict.fromkeys(
+        (
+            "DynamicNtk",
+            "Explicit",
+            "Linear",
+            "Llama3",
+            "LongRope",
+            "Ntk",
+            "Proportional",
+            "Yarn",
+        ),
+        "rotary_spec.scaling",
+    ),
 }
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from rotary_spec.errors import SpecError
-from rotary_spec.schedules import Default, Ntk, Schedule, positive, schedule_from_dict
+from rotary_spec.scaling import Ntk
+from rotary_spec.schedules import Default, Schedule, positive, schedule_from_dict
 from rotary_spec.spec import Layout, RotarySpec, integer
 
 INTERLEAVED = frozenset({

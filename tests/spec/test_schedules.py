@@ -110,7 +110,7 @@ class TestValue:
             rs.RotarySpec.from_json(spec.to_json()),
             rs.RotarySpec.from_json(spec.to_json(indent=2)),
             rs.RotarySpec.from_dict(spec.to_dict()),
-            eval(repr(spec), vars(rs).copy()),
+            eval(repr(spec), {name: getattr(rs, name) for name in rs.__all__}),
             pickle.loads(pickle.dumps(spec)),
         ):
             assert copy == spec
