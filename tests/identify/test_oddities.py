@@ -8,7 +8,8 @@ import pytest
 
 import rotary_spec as rs
 from rotary_spec import TargetError
-from rotary_spec_conformance import identify
+from rotary_spec_conformance import Target, identify
+from rotary_spec_conformance.inference import framework_named
 
 SPEC = rs.RotarySpec(head_dim=32, layout="half")
 
@@ -93,6 +94,7 @@ def test_frequencies_that_depend_on_the_length_of_the_call():
     found = identify(dynamic, 32, framework="numpy")
     assert any("length of the call" in finding for finding in found.findings)
     assert found.closest == SPEC
+    assert found.spec is None
 
 
 def test_frequencies_that_remember_earlier_calls():
@@ -132,6 +134,12 @@ def test_lanes_that_pass_through_scaled():
     assert any("do not turn are multiplied by 1.5" in finding for finding in found.findings)
     assert found.attention_factor == 1.5
     assert found.spec is None
+
+
+def test_a_noisy_target_of_one_dtype():
+    numpy = framework_named("numpy")
+    target = Target("noisy", lambda: noisy, numpy, 32, dtypes=("float32",), fresh=False)
+    assert identify(target).reason.startswith("determinism")
 
 
 def test_json():
