@@ -139,12 +139,13 @@ def first_touch(target: Target) -> None:
     """One narrow call, before any other: what keeps the precision of its first call shows it.
 
     A table that is made once for all instances would otherwise be made by the float32 calls of the
-    first checks. One row at position 0, where every dtype is exact, disturbs nothing else.
+    first checks. Rows at position 0, where every dtype is exact, disturb nothing else.
     """
     narrow = [d for d in ("bfloat16", "float16") if d in target.usual_dtypes()]
     if narrow:
         with suppress(TargetMisbehaved):
-            Probe(target, narrow[0])(np.zeros((1, 1, 1, target.head_dim)), [0])
+            rows = 16  # as in the quick ladder: where a call is compiled, a new shape costs
+            Probe(target, narrow[0])(np.zeros((1, 1, rows, target.head_dim)), [0] * rows)
 
 
 def _guarded(function: Callable[[], Any], when: str) -> Any:

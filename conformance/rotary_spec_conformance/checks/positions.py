@@ -54,8 +54,8 @@ def negative(context: Context, dtype: str) -> Outcome:
     """M < 0 is an error, or the rotation by m theta; not a row from the end of a table."""
     if context.target.positions == "arange":
         raise NotRun("positions are implicit")
-    ids = np.asarray([-3, -2, -1])
-    x = context.rounded(context.random(1, 2, 3, context.target.head_dim), dtype)
+    ids = np.arange(-6, 0)
+    x = context.rounded(context.random(1, 2, 6, context.target.head_dim), dtype)
     try:
         return _against_spec(
             context, x, ids, dtype, "negative positions give a rotation that is not theirs"
