@@ -85,7 +85,7 @@ def check_positions(
         )
 
 
-def broadcastable(positions: Array) -> bool:
+def is_array(positions: Array) -> bool:
     """Whether ``positions`` is an array already, as opposed to Python integers."""
     return hasattr(positions, "dtype") and hasattr(positions, "shape")
 

@@ -30,6 +30,11 @@ def pair_lanes(
     return tuple(range(rotary_start, middle)), tuple(range(middle, stop))
 
 
+def rotated_lanes(spec: RotarySpec) -> slice:
+    """The slice of the last axis that the spec rotates."""
+    return slice(spec.rotary_start, spec.rotary_start + spec.rotary_dim)
+
+
 def input_lanes(spec: RotarySpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Where the spec finds its pairs: lanes of the first and of the second members."""
     return pair_lanes(spec.layout, spec.rotary_dim, spec.rotary_start)

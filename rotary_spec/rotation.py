@@ -12,10 +12,10 @@ from __future__ import annotations
 from rotary_spec import layouts
 from rotary_spec._array import Array, Namespace, device_of, has_dtype, move_axis, namespace_of
 from rotary_spec.arguments import (
-    broadcastable,
     check_features,
     check_positions,
     check_spec,
+    is_array,
     python_positions,
 )
 from rotary_spec.frequencies import attention_factor
@@ -112,7 +112,7 @@ def rotate(
     """
     x, positions, seq_axis, xp = _arguments(x, positions, spec, seq_axis)
     lanes = move_axis(x, seq_axis, -2, xp)
-    first, second = layouts.split_pairs(_rotated_lanes(lanes, spec), spec.layout)
+    first, second = layouts.split_pairs(lanes[..., layouts.rotated_lanes(spec)], spec.layout)
     cos, sin = _cos_sin(positions, spec, seq_len, xp)
     first, second = xp.astype(first, cos.dtype), xp.astype(second, cos.dtype)
     rotated = layouts.join_pairs(
@@ -145,7 +145,7 @@ def rotate_complex(
     """
     x, positions, seq_axis, xp = _arguments(x, positions, spec, seq_axis)
     lanes = move_axis(x, seq_axis, -2, xp)
-    first, second = layouts.split_pairs(_rotated_lanes(lanes, spec), spec.layout)
+    first, second = layouts.split_pairs(lanes[..., layouts.rotated_lanes(spec)], spec.layout)
     cos, sin = _cos_sin(positions, spec, seq_len, xp)
     pairs = xp.astype(first, cos.dtype) + 1j * xp.astype(second, cos.dtype)
     product = pairs * (cos + 1j * sin)
@@ -214,7 +214,7 @@ def _arguments(
     check_spec(spec)
     xp = namespace_of(x=x)
     seq_axis = check_features(x, spec, seq_axis)
-    if broadcastable(positions):
+    if is_array(positions):
         namespace_of(x=x, positions=positions)
     else:
         dtype, bits = (xp.int64, 64) if has_dtype(xp, "int64", x) else (xp.int32, 32)
@@ -224,14 +224,11 @@ def _arguments(
     return x, positions, seq_axis, xp
 
 
-def _rotated_lanes(x: Array, spec: RotarySpec) -> Array:
-    return x[..., spec.rotary_start : spec.rotary_start + spec.rotary_dim]
-
-
 def _result(lanes: Array, rotated: Array, spec: RotarySpec, seq_axis: int, xp: Namespace) -> Array:
     """Round to the input's dtype, put the pass-through lanes back, and the sequence axis too."""
     rotated = xp.astype(rotated, lanes.dtype)
     if spec.rotary_dim < spec.head_dim:
-        start, stop = spec.rotary_start, spec.rotary_start + spec.rotary_dim
-        rotated = xp.concat([lanes[..., :start], rotated, lanes[..., stop:]], axis=-1)
+        place = layouts.rotated_lanes(spec)
+        parts = [lanes[..., : place.start], rotated, lanes[..., place.stop :]]
+        rotated = xp.concat(parts, axis=-1)
     return move_axis(rotated, -2, seq_axis, xp)

@@ -20,10 +20,10 @@ from rotary_spec import (
     turns,
 )
 from rotary_spec.arguments import (
-    broadcastable,
     check_features,
     check_positions,
     check_spec,
+    is_array,
     python_positions,
 )
 from rotary_spec.phase import table
@@ -192,7 +192,7 @@ class Backend(ABC):
         """Position ids as an array of this framework, on the device of ``like``."""
         if self.accepts(positions):
             return positions
-        if not broadcastable(positions):
+        if not is_array(positions):
             positions = np.asarray(python_positions(positions, 64), dtype=np.int64)
         if isinstance(positions, np.generic):
             positions = np.asarray(positions)
@@ -239,11 +239,6 @@ def tables(positions: Array, spec: RotarySpec, seq_len: int | None, xp: Any) -> 
     """A cos and A sin of exact phases for the spec's direction, in the widest float of ``xp``."""
     frequency_turns, magnitude = constants(spec, seq_len)
     return table(positions, frequency_turns, magnitude, spec.inverse, xp)
-
-
-def rotated_lanes(spec: RotarySpec) -> slice:
-    """The slice of the last axis that a spec rotates."""
-    return slice(spec.rotary_start, spec.rotary_start + spec.rotary_dim)
 
 
 def require_int32(positions: Any) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from rotary_spec._array import move_axis
-from rotary_spec.layouts import join_pairs, split_pairs
+from rotary_spec.layouts import join_pairs, rotated_lanes, split_pairs
 from rotary_spec.spec import RotarySpec
-from rotary_spec_backends.base import Backend, require_int32, rotated_lanes, tables
+from rotary_spec_backends.base import Backend, require_int32, tables
 from rotary_spec_backends.frameworks import Array, JaxFramework
 
 

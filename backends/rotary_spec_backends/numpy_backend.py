@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rotary_spec._array import move_axis
-from rotary_spec.layouts import split_pairs
+from rotary_spec.layouts import rotated_lanes, split_pairs
 from rotary_spec.spec import RotarySpec
-from rotary_spec_backends.base import Backend, rotated_lanes, tables
+from rotary_spec_backends.base import Backend, tables
 from rotary_spec_backends.frameworks import Array, NumpyFramework
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import rotary_spec as rs
-from rotary_spec.layouts import input_lanes, join_pairs, output_lanes, split_pairs
+from rotary_spec.layouts import input_lanes, join_pairs, output_lanes, rotated_lanes, split_pairs
 from rotary_spec_conformance import tolerances
 from rotary_spec_conformance.probe import Floats, Ints, Probe, TargetMisbehaved
 from rotary_spec_conformance.registry import NotRun, Outcome
@@ -120,7 +120,7 @@ class Context:
         ids = positions if positions.ndim == 1 else positions[:, None, :]
         magnitude = rs.attention_factor(spec)
         angle = tolerances.float32_angle(spec, ids.reshape(-1)).reshape(*ids.shape, -1)
-        rotated = slice(spec.rotary_start, spec.rotary_start + spec.rotary_dim)
+        rotated = rotated_lanes(spec)
         first, second = split_pairs(np.abs(x[..., rotated]), spec.layout)
         size = magnitude * (first + second) * (5 * u + angle)
         out = np.zeros_like(x)
