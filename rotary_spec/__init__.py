@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import rotary_spec_backends
     import rotary_spec_bench
     import rotary_spec_conformance
-    from rotary_spec.huggingface import from_hf_config
+    from rotary_spec.huggingface import from_hf_config, hf_softmax_factor, to_hf_config
     from rotary_spec.scaling import (
         DynamicNtk,
         Explicit,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Proportional,
         Yarn,
     )
+    from rotary_spec.sections import Sections
     from rotary_spec.weights import convert_projection
 
     backends, bench = rotary_spec_backends, rotary_spec_bench
@@ -64,6 +65,7 @@ __all__ = [
     "RotarySpec",
     "RotarySpecError",
     "Schedule",
+    "Sections",
     "ShapeError",
     "SpecError",
     "TargetError",
@@ -73,10 +75,12 @@ __all__ = [
     "cos_sin",
     "frequencies",
     "from_hf_config",
+    "hf_softmax_factor",
     "phases",
     "rotate",
     "rotate_complex",
     "rotation_matrix",
+    "to_hf_config",
     "turns",
 ]
 
@@ -88,7 +92,10 @@ _ROOMS = {
 }
 _LAZY = {
     "convert_projection": "rotary_spec.weights",
-    "from_hf_config": "rotary_spec.huggingface",
+    "Sections": "rotary_spec.sections",
+    **dict.fromkeys(
+        ("from_hf_config", "hf_softmax_factor", "to_hf_config"), "rotary_spec.huggingface"
+    ),
     **dict.fromkeys(
         (
             "DynamicNtk",

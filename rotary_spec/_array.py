@@ -15,6 +15,7 @@ Namespace = Any
 """An array API namespace, as `array_api_compat.array_namespace` gives it."""
 
 FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
+COORDINATE_DTYPES = ("float32", "float64")
 INTEGER_DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 

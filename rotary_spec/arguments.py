@@ -5,7 +5,13 @@ from __future__ import annotations
 import operator
 from typing import cast
 
-from rotary_spec._array import FLOAT_DTYPES, INTEGER_DTYPES, Array, dtype_name
+from rotary_spec._array import (
+    COORDINATE_DTYPES,
+    FLOAT_DTYPES,
+    INTEGER_DTYPES,
+    Array,
+    dtype_name,
+)
 from rotary_spec.errors import DtypeError, PositionError, ShapeError
 from rotary_spec.spec import RotarySpec
 
@@ -52,37 +58,63 @@ def check_features(x: Array, spec: RotarySpec, seq_axis: int = -2) -> int:
 
 
 def check_positions(
-    positions: Array, shape: tuple[int, ...], seq_axis: int, name: str = "x"
+    positions: Array, spec: RotarySpec, shape: tuple[int, ...], seq_axis: int, name: str = "x"
 ) -> None:
-    """Check position ids against the features' ``shape``, ``seq_axis`` counted from the end.
+    """Check positions against the features' ``shape``, ``seq_axis`` counted from the end.
 
     Raises
     ------
     PositionError
-        If they are not integers, or do not broadcast against ``shape[:-1]`` with the sequence
-        axis moved last.
+        If they are neither integers nor, for a spec with sections, float32 or float64 coordinates;
+        if they do not broadcast against ``shape[:-1]`` with the sequence axis moved last; or, for
+        a spec with sections, if their first axis does not hold one entry per axis.
     """
-    if dtype_name(positions) not in INTEGER_DTYPES:
+    allowed = INTEGER_DTYPES + (COORDINATE_DTYPES if spec.sections else ())
+    if dtype_name(positions) not in allowed:
+        wanted = "integers or float32 or float64 coordinates" if spec.sections else "integers"
         raise PositionError(
-            f"positions must be integers, got {dtype_name(positions)}: floating point holds them "
+            f"positions must be {wanted}, got {dtype_name(positions)}: floating point holds them "
             "exactly only up to 256 (bfloat16), 2048 (float16) or 2**24 (float32). "
             "Hint: pass int32 or int64 ids."
         )
     rows = list(shape[:-1])
     if seq_axis != -2:
         rows.append(rows.pop(seq_axis + 1))
-    given = tuple(positions.shape)
+    given = rows_of(positions, spec)
     fits = len(given) <= len(rows) and all(
         p in (1, r) for p, r in zip(reversed(given), reversed(rows), strict=False)
     )
     if not fits:
         hint = ""
         if len(given) == 2 and len(rows) == 3 and given == (rows[0], rows[2]):
-            hint = " Hint: ids per row of a batch go in as positions[:, None, :]."
+            row_axes = "[:, :, None, :]" if spec.sections else "[:, None, :]"
+            hint = f" Hint: ids per row of a batch go in as positions{row_axes}."
+        axes = f" after their {spec.sections.axes} axes" if spec.sections else ""
         raise PositionError(
-            f"positions must broadcast against {name}.shape[:-1] with the sequence axis last, "
-            f"{tuple(rows)}; got shape {given}.{hint}"
+            f"positions must broadcast{axes} against {name}.shape[:-1] with the sequence axis "
+            f"last, {tuple(rows)}; got shape {tuple(positions.shape)}.{hint}"
         )
+
+
+def rows_of(positions: Array, spec: RotarySpec) -> tuple[int, ...]:
+    """The shape of positions without the axes of `Sections`.
+
+    Raises
+    ------
+    PositionError
+        If a spec with sections finds another number of axes.
+    """
+    given = tuple(positions.shape)
+    if spec.sections is None:
+        return given
+    axes = spec.sections.axes
+    if not given or given[0] != axes:
+        hint = " Hint: text stands at the same position on every axis." if axes > 1 else ""
+        raise PositionError(
+            f"positions must have shape (axes, ...) with {axes} axes, because the spec has "
+            f"sections {spec.sections.sizes}; got shape {given}.{hint}"
+        )
+    return given[1:]
 
 
 def is_array(positions: Array) -> bool:

@@ -12,7 +12,18 @@ from rotary_spec.spec import RotarySpec
 
 def exact_frequencies(spec: RotarySpec, seq_len: int | None = None) -> list[Decimal]:
     """`frequencies` before rounding: decimals of `rotary_spec.schedules.PRECISION` digits."""
-    return spec.schedule.frequencies(spec.base, spec.rotary_dim, seq_len)
+    sections = spec.sections
+    if sections is not None and sections.frequencies == "restart":
+        by_axis = [
+            spec.schedule.frequencies(spec.base, 2 * size, seq_len) for size in sections.sizes
+        ]
+        return [by_axis[a][j] for a, j in zip(sections.axis_of_pair(), sections.ranks())]
+    theta = spec.schedule.frequencies(spec.base, spec.rotary_dim, seq_len)
+    if sections is not None and sections.frequencies == "strided":
+        return [
+            theta[sections.axes * j + a] for a, j in zip(sections.axis_of_pair(), sections.ranks())
+        ]
+    return theta
 
 
 def frequencies(spec: RotarySpec, seq_len: int | None = None) -> npt.NDArray[np.float64]:

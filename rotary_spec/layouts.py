@@ -37,12 +37,28 @@ def rotated_lanes(spec: RotarySpec) -> slice:
 
 def input_lanes(spec: RotarySpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Where the spec finds its pairs: lanes of the first and of the second members."""
-    return pair_lanes(spec.layout, spec.rotary_dim, spec.rotary_start)
+    return _lanes(spec, spec.layout)
 
 
 def output_lanes(spec: RotarySpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Where the spec puts its rotated pairs."""
-    return pair_lanes(spec.output_layout or spec.layout, spec.rotary_dim, spec.rotary_start)
+    return _lanes(spec, spec.output_layout or spec.layout)
+
+
+def _lanes(spec: RotarySpec, layout: Layout) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    blocks = [pair_lanes(layout, b.stop - b.start, b.start) for b in block_lanes(spec)]
+    return (
+        tuple(lane for first, _ in blocks for lane in first),
+        tuple(lane for _, second in blocks for lane in second),
+    )
+
+
+def block_lanes(spec: RotarySpec) -> list[slice]:
+    """The runs of the last axis that the layout pairs by themselves: one, but for `Sections`."""
+    return [
+        slice(spec.rotary_start + 2 * first, spec.rotary_start + 2 * (first + count))
+        for first, count in spec.blocks
+    ]
 
 
 def lane_permutation(spec_from: RotarySpec, spec_to: RotarySpec) -> tuple[int, ...]:
@@ -109,3 +125,22 @@ def join_pairs(first: Array, second: Array, layout: Layout, xp: Namespace) -> Ar
         shape = (*first.shape[:-1], 2 * first.shape[-1])  # -1 is ambiguous for an empty array
         return xp.reshape(xp.stack([first, second], axis=-1), shape)
     return xp.concat([first, second], axis=-1)
+
+
+def take_pairs(x: Array, spec: RotarySpec, xp: Namespace) -> tuple[Array, Array]:
+    """First and second members of the spec's pairs in ``x``, each of shape (..., pairs)."""
+    parts = [split_pairs(x[..., block], spec.layout) for block in block_lanes(spec)]
+    if len(parts) == 1:
+        return parts[0]
+    first, second = zip(*parts, strict=True)
+    return xp.concat(first, axis=-1), xp.concat(second, axis=-1)
+
+
+def put_pairs(first: Array, second: Array, spec: RotarySpec, xp: Namespace) -> Array:
+    """The rotated lanes, (..., rotary_dim), from members of shape (..., pairs) each."""
+    layout = spec.output_layout or spec.layout
+    parts = [
+        join_pairs(first[..., a : a + n], second[..., a : a + n], layout, xp)
+        for a, n in spec.blocks
+    ]
+    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)

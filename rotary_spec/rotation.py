@@ -17,6 +17,7 @@ from rotary_spec.arguments import (
     check_spec,
     is_array,
     python_positions,
+    rows_of,
 )
 from rotary_spec.frequencies import attention_factor
 from rotary_spec.phase import table, turns
@@ -30,8 +31,9 @@ def cos_sin(
 
     Parameters
     ----------
-    positions : array of integers, shape (...)
-        Token positions m; negative ones are fine.
+    positions : array of integers, shape (...), or (axes, ...) for a spec with sections
+        Token positions m; negative ones are fine. With sections also float32 or float64
+        coordinates.
     spec : RotarySpec
     seq_len : int or None
         Length of the whole sequence, for schedules that depend on it.
@@ -57,7 +59,7 @@ def cos_sin(
     """
     check_spec(spec)
     xp = namespace_of(positions=positions)
-    check_positions(positions, (*positions.shape, spec.head_dim), -2)
+    check_positions(positions, spec, (*rows_of(positions, spec), spec.head_dim), -2)
     cos, sin = _cos_sin(positions, spec, seq_len, xp)
     target = xp.float32 if dtype is None else dtype
     return xp.astype(cos, target), xp.astype(sin, target)
@@ -67,7 +69,7 @@ def _cos_sin(
     positions: Array, spec: RotarySpec, seq_len: int | None, xp: Namespace
 ) -> tuple[Array, Array]:
     magnitude = attention_factor(spec, seq_len)
-    return table(positions, turns(spec, seq_len), magnitude, spec.inverse, xp)
+    return table(positions, turns(spec, seq_len), magnitude, spec.inverse, xp, spec.axis_of_pair)
 
 
 def rotate(
@@ -87,6 +89,8 @@ def rotate(
     positions : array of integers, int, or flat list or range of int
         Token positions m. An array broadcasts against ``x.shape[:-1]`` with the sequence axis
         last: (seq,) for all rows alike, (batch, 1, seq) for ids per row of (batch, heads, seq).
+        For a spec with `Sections` the axes come first, (axes, seq) or (axes, batch, 1, seq), and
+        float32 and float64 coordinates are taken too.
     spec : RotarySpec
     seq_axis : int
         The sequence axis of ``x``: -2, or for instance 1 for (batch, seq, heads, head_dim).
@@ -112,15 +116,10 @@ def rotate(
     """
     x, positions, seq_axis, xp = _arguments(x, positions, spec, seq_axis)
     lanes = move_axis(x, seq_axis, -2, xp)
-    first, second = layouts.split_pairs(lanes[..., layouts.rotated_lanes(spec)], spec.layout)
+    first, second = layouts.take_pairs(lanes, spec, xp)
     cos, sin = _cos_sin(positions, spec, seq_len, xp)
     first, second = xp.astype(first, cos.dtype), xp.astype(second, cos.dtype)
-    rotated = layouts.join_pairs(
-        first * cos - second * sin,
-        second * cos + first * sin,
-        spec.output_layout or spec.layout,
-        xp,
-    )
+    rotated = layouts.put_pairs(first * cos - second * sin, second * cos + first * sin, spec, xp)
     return _result(lanes, rotated, spec, seq_axis, xp)
 
 
@@ -145,13 +144,11 @@ def rotate_complex(
     """
     x, positions, seq_axis, xp = _arguments(x, positions, spec, seq_axis)
     lanes = move_axis(x, seq_axis, -2, xp)
-    first, second = layouts.split_pairs(lanes[..., layouts.rotated_lanes(spec)], spec.layout)
+    first, second = layouts.take_pairs(lanes, spec, xp)
     cos, sin = _cos_sin(positions, spec, seq_len, xp)
     pairs = xp.astype(first, cos.dtype) + 1j * xp.astype(second, cos.dtype)
     product = pairs * (cos + 1j * sin)
-    rotated = layouts.join_pairs(
-        xp.real(product), xp.imag(product), spec.output_layout or spec.layout, xp
-    )
+    rotated = layouts.put_pairs(xp.real(product), xp.imag(product), spec, xp)
     return _result(lanes, rotated, spec, seq_axis, xp)
 
 
@@ -220,7 +217,7 @@ def _arguments(
         dtype, bits = (xp.int64, 64) if has_dtype(xp, "int64", x) else (xp.int32, 32)
         ids = python_positions(positions, bits)
         positions = xp.asarray(ids, dtype=dtype, device=device_of(x))
-    check_positions(positions, tuple(x.shape), seq_axis)
+    check_positions(positions, spec, tuple(x.shape), seq_axis)
     return x, positions, seq_axis, xp
 
 

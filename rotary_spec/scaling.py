@@ -6,12 +6,12 @@ A module of their own, imported when the first of them is asked for.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import ClassVar
 
 from rotary_spec.errors import SpecError
-from rotary_spec.schedules import TWO_PI, Schedule, decimal_context, paper_frequencies
+from rotary_spec.schedules import TWO_PI, Default, Schedule, decimal_context, paper_frequencies
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,18 @@ class DynamicNtk(Schedule):
         _check_factor(self.factor, type(self).__name__)
 
     def frequencies(self, base: float, rotary_dim: int, seq_len: int | None) -> list[Decimal]:
+        return _ntk_frequencies(base, rotary_dim, self._growth(seq_len or 0))
+
+    def at(self, seq_len: int) -> Schedule:
+        growth = self._growth(seq_len)
+        return Default() if growth == 1 else Ntk(factor=float(growth))
+
+    def _growth(self, seq_len: int) -> Decimal:
+        """What the base is multiplied by, before the exponent d / (d - 2)."""
         with decimal_context():
-            length = max(seq_len or 0, self.max_position_embeddings)
+            length = max(seq_len, self.max_position_embeddings)
             factor = Decimal(self.factor)
-            growth = factor * length / Decimal(self.max_position_embeddings) - (factor - 1)
-        return _ntk_frequencies(base, rotary_dim, growth)
+            return factor * length / Decimal(self.max_position_embeddings) - (factor - 1)
 
 
 @dataclass(frozen=True)
@@ -258,13 +265,20 @@ class LongRope(Schedule):
         _check_count("LongRope", "short_factor and long_factor", self.short_factor, rotary_dim)
 
     def frequencies(self, base: float, rotary_dim: int, seq_len: int | None) -> list[Decimal]:
-        long = (seq_len or 0) > self.original_max_position_embeddings
-        factors = self.long_factor if long else self.short_factor
+        factors = self._factors(seq_len or 0)
         with decimal_context():
             return [
                 theta / Decimal(factor)
                 for theta, factor in zip(paper_frequencies(base, rotary_dim), factors, strict=True)
             ]
+
+    def at(self, seq_len: int) -> Schedule:
+        factors = self._factors(seq_len)
+        return replace(self, short_factor=factors, long_factor=factors)
+
+    def _factors(self, seq_len: int) -> tuple[float, ...]:
+        long = seq_len > self.original_max_position_embeddings
+        return self.long_factor if long else self.short_factor
 
     def magnitude(self, seq_len: int | None) -> float:
         if self.attention_factor is not None:

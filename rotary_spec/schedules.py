@@ -116,6 +116,10 @@ class Schedule:
         """A, which the schedule puts on cos and sin (scores grow by its square)."""
         return 1.0
 
+    def at(self, seq_len: int) -> Schedule:
+        """The schedule that is at every length what this one is at ``seq_len`` positions."""
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         """``{"rope_type": ..., **parameters}``, as in Hugging Face's ``rope_parameters``."""
         return {"rope_type": self.rope_type, **asdict(self)}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rotary_spec.errors import SpecError
 from rotary_spec.schedules import Default, Schedule, positive, schedule_from_dict
+
+if TYPE_CHECKING:
+    from rotary_spec.sections import Sections
 
 Layout = Literal["interleaved", "half"]
 LAYOUTS: tuple[Layout, ...] = ("interleaved", "half")
@@ -39,6 +42,9 @@ class RotarySpec:
         Magnitude A on cos and sin (scores grow by A squared); None means what the schedule says.
     inverse : bool
         Rotate by -m theta instead of +m theta.
+    sections : Sections, sequence of int, or None
+        How the pairs are shared out among the axes of multi-axis positions; a plain sequence
+        means ``Sections(sizes)``. None: a position is one integer.
 
     Raises
     ------
@@ -64,6 +70,7 @@ class RotarySpec:
     schedule: Schedule = field(default_factory=Default)
     attention_factor: float | None = None
     inverse: bool = False
+    sections: Sections | None = None
 
     def __post_init__(self) -> None:
         self._set("head_dim", _even("head_dim", self.head_dim))
@@ -91,11 +98,35 @@ class RotarySpec:
                 f"schedule must be a Schedule such as Default() or Linear(factor=4), "
                 f"got {self.schedule!r}"
             )
-        self.schedule.check_rotary_dim(self.rotary_dim)
+        self._check_sections()
         if self.attention_factor is not None:
             self._set("attention_factor", positive("attention_factor", self.attention_factor))
         if not isinstance(self.inverse, bool):
             raise SpecError(f"inverse must be True or False, got {self.inverse!r}")
+
+    def _check_sections(self) -> None:
+        sections = cast("Sections | list[int] | None", self.sections)
+        if sections is None:
+            self.schedule.check_rotary_dim(self.rotary_dim)
+            return
+        from rotary_spec.sections import Sections  # few specs have any: no import time for them
+
+        if not isinstance(sections, Sections):
+            sections = Sections(cast("tuple[int, ...]", sections))
+        if sum(sections.sizes) != self.pairs:
+            raise SpecError(
+                f"sections must sum to rotary_dim // 2 = {self.pairs}, one for each pair; got "
+                f"{' + '.join(map(str, sections.sizes))} = {sum(sections.sizes)}"
+            )
+        if sections.pairing == "within" and {self.layout, self.output_layout} <= {
+            "interleaved",
+            None,
+        }:
+            sections = replace(sections, pairing="across")  # two spellings of one embedding
+        restarts = sections.frequencies == "restart"
+        for width in {2 * size for size in sections.sizes} if restarts else {self.rotary_dim}:
+            self.schedule.check_rotary_dim(width)
+        self._set("sections", sections)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -104,6 +135,28 @@ class RotarySpec:
     def pairs(self) -> int:
         """Number of rotated pairs, ``rotary_dim // 2``."""
         return self.rotary_dim // 2
+
+    @property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """First pair and number of pairs of each run of lanes that the layout pairs by itself."""
+        return ((0, self.pairs),) if self.sections is None else self.sections.blocks()
+
+    @property
+    def axis_of_pair(self) -> tuple[int, ...] | None:
+        """The position axis that turns pair i, for every pair; None without sections."""
+        return None if self.sections is None else self.sections.axis_of_pair()
+
+    def at(self, seq_len: int) -> RotarySpec:
+        """The spec that rotates at every length as this one does at ``seq_len`` positions.
+
+        Only schedules that depend on the length differ from theirs.
+
+        >>> from rotary_spec import DynamicNtk, RotarySpec
+        >>> spec = RotarySpec(128, schedule=DynamicNtk(factor=2, max_position_embeddings=2048))
+        >>> spec.at(4096)
+        RotarySpec(head_dim=128, schedule=Ntk(factor=3.0))
+        """
+        return replace(self, schedule=self.schedule.at(seq_len))
 
     def transposed(self) -> RotarySpec:
         """The spec of the transposed operator A·Rᵀ: opposite direction, layouts exchanged.
@@ -136,7 +189,11 @@ class RotarySpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as JSON types; the schedule as ``{"rope_type": ..., **parameters}``."""
-        return {**dict(self._items()), "schedule": self.schedule.to_dict()}
+        return {
+            **dict(self._items()),
+            "schedule": self.schedule.to_dict(),
+            "sections": None if self.sections is None else self.sections.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RotarySpec:
@@ -152,6 +209,10 @@ class RotarySpec:
         values = dict(values)
         if isinstance(values.get("schedule"), dict):
             values["schedule"] = schedule_from_dict(values["schedule"])
+        if isinstance(values.get("sections"), dict):
+            from rotary_spec.sections import Sections
+
+            values["sections"] = Sections.from_dict(values["sections"])
         return cls(**values)
 
     def to_json(self, *, indent: int | None = None) -> str:

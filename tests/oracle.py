@@ -7,6 +7,7 @@ and rounded to float64 once, so that cos and sin are good to 1e-15 at every posi
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -36,7 +37,7 @@ def thetas(spec: RotarySpec) -> list[Any]:
     """The spec's frequencies by the formulas of the schedules' own papers and code."""
     schedule = spec.schedule
     with mpmath.workdps(70):
-        plain = paper_thetas(spec.base, spec.rotary_dim)
+        plain = _unscaled(spec)
         if schedule.rope_type == "default":
             return plain
         factor = mpmath.mpf(schedule.factor)
@@ -44,6 +45,33 @@ def thetas(spec: RotarySpec) -> list[Any]:
             return [theta / factor for theta in plain]
         assert schedule.rope_type == "llama3"
         return [_llama3(theta, schedule, factor) for theta in plain]
+
+
+def _unscaled(spec: RotarySpec) -> list[Any]:
+    """The paper's frequencies; with sections, of the model that each kind was read from."""
+    if spec.sections is None or spec.sections.frequencies == "shared":
+        return paper_thetas(spec.base, spec.rotary_dim)
+    place = axis_and_rank(spec.sections)
+    if spec.sections.frequencies == "strided":  # Pixtral: freqs[0::n] for axis 0, freqs[1::n], ...
+        whole, n = paper_thetas(spec.base, spec.rotary_dim), len(spec.sections.sizes)
+        return [whole[axis::n][rank] for axis, rank in place]
+    return [paper_thetas(spec.base, 2 * spec.sections.sizes[a])[rank] for a, rank in place]
+
+
+def axis_and_rank(sections: Any) -> list[tuple[int, int]]:
+    """Axis of each pair, and its place among the pairs of that axis."""
+    sizes, n = sections.sizes, len(sections.sizes)
+    axes = [0] * sum(sizes)
+    if sections.order == "interleaved":  # Qwen3-VL: freqs_t[slice(a, 3 * s_a, 3)] = freqs_a
+        for axis in range(1, n):
+            for i in range(axis, n * sizes[axis], n):
+                axes[i] = axis
+    elif sections.order == "spatial_first":  # Ernie: stack(h, w) flattened, then t
+        spatial = sum(sizes) - sizes[0]
+        axes[:spatial] = [1 + i % (n - 1) for i in range(spatial)]
+    else:
+        axes = [axis for axis in range(n) for _ in range(sizes[axis])]
+    return [(axis, axes[:i].count(axis)) for i, axis in enumerate(axes)]
 
 
 def _llama3(theta: Any, schedule: Any, factor: Any) -> Any:
@@ -68,9 +96,12 @@ def _units(spec: RotarySpec) -> list[int]:
 
 def angles(positions: Any, spec: RotarySpec) -> Any:
     """m theta_i modulo one turn, in (-pi, pi], of shape (..., pairs)."""
-    m = np.asarray(np.asarray(positions).tolist(), dtype=object)
+    exact = np.vectorize(Fraction, otypes=[object])(np.asarray(positions, dtype=object))
+    m = exact[..., None]
+    if spec.sections is not None:
+        m = np.moveaxis(exact, 0, -1)[..., [axis for axis, _ in axis_and_rank(spec.sections)]]
     turn = 2**BITS
-    phase = (m[..., None] * np.asarray(_units(spec), dtype=object)) % turn
+    phase = np.vectorize(round, otypes=[object])(m * np.asarray(_units(spec), dtype=object)) % turn
     signed = np.where(phase > turn // 2, phase - turn, phase)
     return 2 * np.pi * (signed / turn).astype(np.float64)  # int / int is rounded correctly
 
@@ -90,6 +121,10 @@ def lanes(spec: RotarySpec, pair: int) -> tuple[tuple[int, int], tuple[int, int]
     """Where pair i is read, and where it is written: (first, second) each."""
 
     def place(layout: str) -> tuple[int, int]:
+        if spec.sections is not None and spec.sections.pairing == "within" and layout == "half":
+            axis, rank = axis_and_rank(spec.sections)[pair]
+            start = spec.rotary_start + 2 * sum(spec.sections.sizes[:axis])
+            return start + rank, start + rank + spec.sections.sizes[axis]
         if layout == "interleaved":
             return spec.rotary_start + 2 * pair, spec.rotary_start + 2 * pair + 1
         return spec.rotary_start + pair, spec.rotary_start + pair + spec.rotary_dim // 2
@@ -144,6 +179,7 @@ def table_error(positions: Any, spec: RotarySpec, arithmetic: str) -> Any:
     the library's cos, the same two for the magnitude; 5 u.
     """
     m = np.abs(np.asarray(positions).astype(np.float64))
+    m = m if spec.sections is None else m.max(axis=0)
     u = UNIT_ROUNDOFF[arithmetic]
     rounding = (1 + 2 * (magnitude(spec) != 1.0)) * u if arithmetic == "float32" else 5 * u
     return magnitude(spec) * (2 * np.pi * m * 2.0**-65 + rounding)

@@ -19,6 +19,7 @@ from rotary_spec import (
     attention_factor,
     turns,
 )
+from rotary_spec._array import COORDINATE_DTYPES
 from rotary_spec.arguments import (
     check_features,
     check_positions,
@@ -135,7 +136,8 @@ class Backend(ABC):
             Queries and keys, say, each with its own number of heads. float16, bfloat16, float32
             or float64; the arithmetic is float32, or float64 for float64.
         positions : array of integers, int, or flat list or range of int
-            As for `rotary_spec.rotate`; NumPy ids are taken by every backend.
+            As for `rotary_spec.rotate`; NumPy ids are taken by every backend. With sections,
+            shape (axes, ...), and float32 or float64 coordinates too.
         spec : RotarySpec
         seq_axis : int
             The sequence axis of every array.
@@ -164,9 +166,9 @@ class Backend(ABC):
                     f"{type(array).__module__}.{type(array).__name__}"
                 )
         axes = tuple(check_features(array, spec, seq_axis) for array in arrays)
-        positions = self._positions(positions, arrays[0])
+        positions = self._positions(positions, arrays[0], spec)
         for array, axis in zip(arrays, axes):
-            check_positions(positions, tuple(array.shape), axis)
+            check_positions(positions, spec, tuple(array.shape), axis)
         rotated = self._rotate(arrays, positions, spec, axes, seq_len)
         return rotated if several else rotated[0]
 
@@ -188,7 +190,7 @@ class Backend(ABC):
             gradient, positions, spec.transposed(), seq_axis=seq_axis, seq_len=seq_len
         )
 
-    def _positions(self, positions: Array, like: Array) -> Array:
+    def _positions(self, positions: Array, like: Array, spec: RotarySpec) -> Array:
         """Position ids as an array of this framework, on the device of ``like``."""
         if self.accepts(positions):
             return positions
@@ -201,13 +203,14 @@ class Backend(ABC):
                 f"backend {self.name!r} takes {self.name} or NumPy positions, got "
                 f"{type(positions).__module__}.{type(positions).__name__}"
             )
-        if positions.dtype.kind not in "iu":
+        allowed = COORDINATE_DTYPES if spec.sections else ()
+        if positions.dtype.kind not in "iu" and positions.dtype.name not in allowed:
             return positions  # refused, with its dtype, by check_positions
         return self._ids(positions, like)
 
     @abstractmethod
     def _ids(self, positions: Any, like: Array) -> Array:
-        """NumPy integer ids as an array on the device of ``like``."""
+        """NumPy integer ids or coordinates as an array on the device of ``like``."""
 
     @abstractmethod
     def _rotate(
@@ -238,7 +241,17 @@ constants._dynamo_marked_constant = True  # type: ignore[attr-defined]
 def tables(positions: Array, spec: RotarySpec, seq_len: int | None, xp: Any) -> tuple[Array, Array]:
     """A cos and A sin of exact phases for the spec's direction, in the widest float of ``xp``."""
     frequency_turns, magnitude = constants(spec, seq_len)
-    return table(positions, frequency_turns, magnitude, spec.inverse, xp)
+    return table(positions, frequency_turns, magnitude, spec.inverse, xp, spec.axis_of_pair)
+
+
+def require_float32(positions: Any) -> None:
+    """Raise `PositionError` where float32 does not hold NumPy coordinates as they are."""
+    if positions.dtype == np.float64 and np.any(positions != positions.astype(np.float32)):
+        raise PositionError(
+            "positions of float64 would be rounded to float32, because this framework has no "
+            "64-bit floating point now. Hint: pass float32 coordinates, or enable it "
+            "(JAX: jax_enable_x64)."
+        )
 
 
 def require_int32(positions: Any) -> None:

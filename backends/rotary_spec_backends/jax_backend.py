@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from rotary_spec._array import move_axis
-from rotary_spec.layouts import join_pairs, rotated_lanes, split_pairs
+from rotary_spec.layouts import put_pairs, rotated_lanes, take_pairs
 from rotary_spec.spec import RotarySpec
-from rotary_spec_backends.base import Backend, require_int32, tables
+from rotary_spec_backends.base import Backend, require_float32, require_int32, tables
 from rotary_spec_backends.frameworks import Array, JaxFramework
 
 
@@ -34,7 +34,9 @@ class JaxBackend(Backend):
 
         if not jax.config.jax_enable_x64:
             require_int32(positions)
-            positions = positions.astype(np.int32)
+            if positions.dtype.kind == "f":
+                require_float32(positions)
+            positions = positions.astype(np.float32 if positions.dtype.kind == "f" else np.int32)
         return jax.numpy.asarray(positions)
 
     def _rotate(
@@ -75,12 +77,8 @@ def _apply(x: Array, cos: Array, sin: Array, spec: RotarySpec, axis: int) -> Arr
     cos, sin = cos.astype(dtype), sin.astype(dtype)
     lanes = move_axis(x, axis, -2, jnp)
     rotated = rotated_lanes(spec)
-    first, second = (part.astype(dtype) for part in split_pairs(lanes[..., rotated], spec.layout))
-    turned = join_pairs(
-        first * cos - second * sin,
-        second * cos + first * sin,
-        spec.output_layout or spec.layout,
-        jnp,
-    ).astype(x.dtype)
+    first, second = (part.astype(dtype) for part in take_pairs(lanes, spec, jnp))
+    turned = put_pairs(first * cos - second * sin, second * cos + first * sin, spec, jnp)
+    turned = turned.astype(x.dtype)
     parts = [lanes[..., : rotated.start], turned, lanes[..., rotated.stop :]]
     return move_axis(jnp.concat(parts, axis=-1), -2, axis, jnp)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rotary_spec._array import move_axis
-from rotary_spec.layouts import rotated_lanes, split_pairs
+from rotary_spec.layouts import block_lanes, rotated_lanes, split_pairs
 from rotary_spec.spec import RotarySpec
 from rotary_spec_backends.base import Backend, tables
 from rotary_spec_backends.frameworks import Array, NumpyFramework
@@ -46,14 +46,16 @@ class NumpyBackend(Backend):
         xp = self.framework.xp
         out = xp.empty(x.shape, dtype=x.dtype)
         lanes, result = move_axis(x, axis, -2, xp), move_axis(out, axis, -2, xp)
+        for block, (start, count) in zip(block_lanes(spec), spec.blocks):
+            first, second = (
+                part.astype(cos.dtype, copy=False)
+                for part in split_pairs(lanes[..., block], spec.layout)
+            )
+            to_first, to_second = split_pairs(result[..., block], spec.output_layout or spec.layout)
+            c, s = cos[..., start : start + count], sin[..., start : start + count]
+            to_first[...] = first * c - second * s
+            to_second[...] = second * c + first * s
         rotated = rotated_lanes(spec)
-        first, second = (
-            part.astype(cos.dtype, copy=False)
-            for part in split_pairs(lanes[..., rotated], spec.layout)
-        )
-        to_first, to_second = split_pairs(result[..., rotated], spec.output_layout or spec.layout)
-        to_first[...] = first * cos - second * sin
-        to_second[...] = second * cos + first * sin
         for kept in (slice(0, rotated.start), slice(rotated.stop, None)):
             result[..., kept] = lanes[..., kept]
         return out

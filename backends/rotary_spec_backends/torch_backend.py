@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rotary_spec._array import move_axis
-from rotary_spec.layouts import join_pairs, rotated_lanes, split_pairs
+from rotary_spec.layouts import put_pairs, rotated_lanes, take_pairs
 from rotary_spec.spec import RotarySpec
 from rotary_spec_backends.base import Backend, tables
 from rotary_spec_backends.frameworks import Array, TorchFramework
@@ -30,7 +30,9 @@ class TorchBackend(Backend):
     def _ids(self, positions: Any, like: Array) -> Array:
         import torch
 
-        return torch.asarray(positions.astype("int64"), device=like.device)
+        if positions.dtype.kind != "f":
+            positions = positions.astype("int64")
+        return torch.asarray(positions, device=like.device)
 
     def _rotate(
         self,
@@ -54,15 +56,9 @@ class TorchBackend(Backend):
 
         lanes = move_axis(x, axis, -2, xp)
         rotated = rotated_lanes(spec)
-        first, second = (
-            part.to(cos.dtype) for part in split_pairs(lanes[..., rotated], spec.layout)
-        )
-        turned = join_pairs(
-            first * cos - second * sin,
-            second * cos + first * sin,
-            spec.output_layout or spec.layout,
-            xp,
-        ).to(x.dtype)
+        first, second = (part.to(cos.dtype) for part in take_pairs(lanes, spec, xp))
+        turned = put_pairs(first * cos - second * sin, second * cos + first * sin, spec, xp)
+        turned = turned.to(x.dtype)
         if spec.rotary_dim < spec.head_dim:
             parts = [lanes[..., : rotated.start], turned, lanes[..., rotated.stop :]]
             turned = xp.concat(parts, axis=-1)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import rotary_spec as rs
-from rotary_spec.layouts import input_lanes, join_pairs, output_lanes, rotated_lanes, split_pairs
+from rotary_spec.layouts import input_lanes, output_lanes, put_pairs, rotated_lanes, take_pairs
 from rotary_spec_conformance import tolerances
 from rotary_spec_conformance.probe import Floats, Ints, Probe, TargetMisbehaved
 from rotary_spec_conformance.registry import NotRun, Outcome
@@ -120,11 +120,10 @@ class Context:
         ids = positions if positions.ndim == 1 else positions[:, None, :]
         magnitude = rs.attention_factor(spec)
         angle = tolerances.float32_angle(spec, ids.reshape(-1)).reshape(*ids.shape, -1)
-        rotated = rotated_lanes(spec)
-        first, second = split_pairs(np.abs(x[..., rotated]), spec.layout)
+        first, second = take_pairs(np.abs(x), spec, np)
         size = magnitude * (first + second) * (5 * u + angle)
         out = np.zeros_like(x)
-        out[..., rotated] = join_pairs(size, size, spec.output_layout or spec.layout, _numpy())
+        out[..., rotated_lanes(spec)] = put_pairs(size, size, spec, np)
         return out
 
     # Measurements -------------------------------------------------------------------------------
@@ -281,12 +280,6 @@ def worst(
     flat = int(np.argmax(np.where(ratio == ratio.max(), np.nan_to_num(size, nan=np.inf), -1.0)))
     index = tuple(int(i) for i in np.unravel_index(flat, size.shape))
     return Outcome(float(size[index]), float(allowed[index]), unit, where(index), message)
-
-
-def _numpy() -> object:
-    import array_api_compat.numpy
-
-    return array_api_compat.numpy
 
 
 def peak_memory() -> int:

@@ -130,6 +130,7 @@ class TestValue:
             "schedule": {"rope_type": "linear", "factor": 4},
             "attention_factor": None,
             "inverse": False,
+            "sections": None,
         }
 
     def test_defaults_are_the_papers(self) -> None:
@@ -175,6 +176,7 @@ class TestValue:
             "schedule": rs.Linear(4),
             "attention_factor": 2.0,
             "inverse": True,
+            "sections": rs.Sections((2, 2)),
         }
         spec = rs.RotarySpec(8)
         for name, value in changes.items():
