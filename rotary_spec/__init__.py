@@ -18,6 +18,7 @@ from rotary_spec.errors import (
     ShapeError,
     SpecError,
     TargetError,
+    VectorsError,
 )
 from rotary_spec.frequencies import attention_factor, frequencies
 from rotary_spec.phase import Phase, phases, turns
@@ -35,13 +36,12 @@ if TYPE_CHECKING:
         Explicit,
         Linear,
         Llama3,
-        LongRope,
         Ntk,
         Proportional,
-        Yarn,
     )
     from rotary_spec.sections import Sections
     from rotary_spec.weights import convert_projection
+    from rotary_spec.yarn import LongRope, Yarn
 
     backends, bench = rotary_spec_backends, rotary_spec_bench
     conformance = rotary_spec_conformance
@@ -69,6 +69,7 @@ __all__ = [
     "ShapeError",
     "SpecError",
     "TargetError",
+    "VectorsError",
     "Yarn",
     "attention_factor",
     "convert_projection",
@@ -102,13 +103,12 @@ _LAZY = {
             "Explicit",
             "Linear",
             "Llama3",
-            "LongRope",
             "Ntk",
             "Proportional",
-            "Yarn",
         ),
         "rotary_spec.scaling",
     ),
+    **dict.fromkeys(("LongRope", "Yarn"), "rotary_spec.yarn"),
 }
 
 

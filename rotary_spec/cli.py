@@ -30,6 +30,14 @@ Config = Annotated[
         rich_help_panel=_SPEC,
     ),
 ]
+LayerType = Annotated[
+    str | None,
+    typer.Option(
+        help="Which of the config's rotations is meant, if it has one per layer type: "
+        "full_attention, say.",
+        rich_help_panel=_SPEC,
+    ),
+]
 HeadDim = Annotated[int | None, typer.Option(rich_help_panel=_SPEC)]
 Shape = Annotated[
     str | None,
@@ -69,6 +77,29 @@ Device = Annotated[
         rich_help_panel=_CALL,
     ),
 ]
+AxisOrder = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the code has the axes of positions on several axes: first (default), as in "
+        "(axes, batch, seq), or last.",
+        rich_help_panel=_CALL,
+    ),
+]
+Coordinates = Annotated[
+    bool | None,
+    typer.Option(
+        "--coordinates",
+        help="Positions on several axes may be fractions, as in vision.",
+        rich_help_panel=_CALL,
+    ),
+]
+Axes = Annotated[
+    int | None,
+    typer.Option(
+        help="Positions on so many axes: 3 for time, row and column. Default: one number.",
+        rich_help_panel=_CALL,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_RUN)]
 
 
@@ -81,6 +112,7 @@ def check(
         ),
     ],
     config: Config = None,
+    layer_type: LayerType = None,
     head_dim: HeadDim = None,
     base: Annotated[
         float | None, typer.Option(help="Default: 10000.", rich_help_panel=_SPEC)
@@ -114,12 +146,38 @@ def check(
         bool | None,
         typer.Option("--inverse", help="Rotate by -m theta.", rich_help_panel=_SPEC),
     ] = None,
+    sections: Annotated[
+        str | None,
+        typer.Option(
+            help="Pairs per axis, such as 16,24,24, where positions are on several axes.",
+            rich_help_panel=_SPEC,
+        ),
+    ] = None,
+    section_order: Annotated[
+        str | None,
+        typer.Option(
+            help="chunked (default), interleaved or spatial_first.", rich_help_panel=_SPEC
+        ),
+    ] = None,
+    section_frequencies: Annotated[
+        str | None,
+        typer.Option(help="shared (default), restart or strided.", rich_help_panel=_SPEC),
+    ] = None,
+    section_pairing: Annotated[
+        str | None,
+        typer.Option(
+            help="across (default) all rotated lanes, or within those of each axis.",
+            rich_help_panel=_SPEC,
+        ),
+    ] = None,
     shape: Shape = None,
     apply: Apply = None,
     order: Order = None,
     factory: Factory = None,
     framework: Framework = None,
     device: Device = None,
+    axis_order: AxisOrder = None,
+    coordinates: Coordinates = None,
     dtype: Annotated[
         list[str] | None,
         typer.Option(help="Dtype to test; may be repeated. Default: all.", rich_help_panel=_RUN),
@@ -142,15 +200,22 @@ def check(
     """
     from rotary_spec_conformance.commands.check import run_check
 
+    said = {
+        "sizes": sections, "order": section_order, "frequencies": section_frequencies,
+        "pairing": section_pairing,
+    }  # fmt: skip
+    shared_out = {name: value for name, value in said.items() if value is not None}
     fields = {
         "head_dim": head_dim, "base": base, "layout": layout, "output_layout": output_layout,
         "rotary_dim": rotary_dim, "rotary_start": rotary_start, "schedule": schedule,
         "attention_factor": attention_factor, "inverse": inverse,
+        "sections": shared_out or None,
     }  # fmt: skip
+    call = _call(shape, order, factory, framework, axis_order=axis_order, coordinates=coordinates)
     code = run_check(
         targets,
         spec_fields={name: value for name, value in fields.items() if value is not None},
-        opening=_opening(config, shape, order, factory, framework, apply, device),
+        opening=_opening(config, call, apply, device, layer_type),
         checking={"dtypes": dtype, "max_position": max_position, "quick": quick},
         as_json=as_json,
     )
@@ -161,6 +226,7 @@ def check(
 def identify(
     target: Annotated[str, typer.Argument(help=_TARGET_HELP)],
     config: Config = None,
+    layer_type: LayerType = None,
     head_dim: HeadDim = None,
     shape: Shape = None,
     apply: Apply = None,
@@ -168,6 +234,9 @@ def identify(
     factory: Factory = None,
     framework: Framework = None,
     device: Device = None,
+    axes: Axes = None,
+    axis_order: AxisOrder = None,
+    coordinates: Coordinates = None,
     as_json: Json = False,
 ) -> None:
     """Find out what an implementation does: pairs, direction, frequencies, schedule, precision.
@@ -176,7 +245,8 @@ def identify(
     """
     from rotary_spec_conformance.commands.identify import run_identify
 
-    opening = _opening(config, shape, order, factory, framework, apply, device)
+    call = _call(shape, order, factory, framework, axes, axis_order, coordinates)
+    opening = _opening(config, call, apply, device, layer_type)
     raise typer.Exit(run_identify(target, head_dim, opening, as_json=as_json))
 
 
@@ -185,6 +255,7 @@ def compare(
     first: Annotated[str, typer.Argument(help=_TARGET_HELP)],
     second: Annotated[str, typer.Argument(help="The same.")],
     config: Config = None,
+    layer_type: LayerType = None,
     head_dim: HeadDim = None,
     shape: Shape = None,
     apply: Apply = None,
@@ -192,6 +263,9 @@ def compare(
     factory: Factory = None,
     framework: Framework = None,
     device: Device = None,
+    axes: Axes = None,
+    axis_order: AxisOrder = None,
+    coordinates: Coordinates = None,
     as_json: Json = False,
 ) -> None:
     """Say whether two implementations are the same, up to which permutation, and what differs.
@@ -201,23 +275,36 @@ def compare(
     """
     from rotary_spec_conformance.commands.identify import run_compare
 
-    opening = _opening(config, shape, order, factory, framework, apply, device)
+    call = _call(shape, order, factory, framework, axes, axis_order, coordinates)
+    opening = _opening(config, call, apply, device, layer_type)
     raise typer.Exit(run_compare(first, second, head_dim, opening, as_json=as_json))
 
 
-def _opening(
-    config: str | None,
+def _call(
     shape: str | None,
     order: str | None,
     factory: bool | None,
     framework: str | None,
+    axes: int | None = None,
+    axis_order: str | None = None,
+    coordinates: bool | None = None,
+) -> dict[str, Any]:
+    return {
+        "shape": shape, "order": order, "factory": factory, "framework": framework,
+        "axes": axes, "axis_order": axis_order, "coordinates": coordinates,
+    }  # fmt: skip
+
+
+def _opening(
+    config: str | None,
+    call: dict[str, Any],
     apply: str | None,
     device: str | None,
+    layer_type: str | None,
 ) -> Any:
     from rotary_spec_conformance.commands.opening import Opening
 
-    call = {"shape": shape, "order": order, "factory": factory, "framework": framework}
-    return Opening(config, call, apply, device)
+    return Opening(config, call, apply, device, layer_type)
 
 
 @app.command()
@@ -323,3 +410,55 @@ def survey(
     raise typer.Exit(
         run_survey(library, model_types or (), as_json=as_json, as_markdown=as_markdown)
     )
+
+
+_vectors = typer.Typer(
+    help="Golden vectors for implementations in any language.", no_args_is_help=True
+)
+app.add_typer(_vectors, name="vectors")
+
+
+@_vectors.command("export")
+def vectors_export(
+    folder: Annotated[str, typer.Argument(help="A new or empty folder.")],
+) -> None:
+    """Write inputs, exact results, a manifest with its JSON Schema, and a README that says how.
+
+    Exits with 0 if the files were written, 2 with the reason if they were not.
+    """
+    from rotary_spec_conformance.commands.vectors import run_export
+
+    raise typer.Exit(run_export(folder))
+
+
+@_vectors.command("verify")
+def vectors_verify(
+    folder: Annotated[
+        str, typer.Argument(help="An exported folder, with results.safetensors added.")
+    ],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Pattern of cases ('axes-*') or tensors ('*/y_*'); may be repeated."),
+    ] = None,
+    dtype: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="float32, float16, bfloat16, float64 (cos and sin) or uint64 (phases); may be "
+            "repeated. Default: all."
+        ),
+    ] = None,
+    narrow: Annotated[
+        bool,
+        typer.Option("--narrow", help="Allow 16-bit results to come from 16-bit arithmetic."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Hold the results of a program, in whatever language, against the exact ones.
+
+    Exits with 0 if all are right, 1 if a number is wrong, 2 if a tensor is missing, truncated or
+    otherwise cannot be compared. A partial run is right as far as asked, and says so.
+    """
+    from rotary_spec_conformance.commands.vectors import run_verify
+
+    code = run_verify(folder, only=only or (), dtypes=dtype or (), narrow=narrow, as_json=as_json)
+    raise typer.Exit(code)

@@ -62,13 +62,20 @@ def run_convert(
 
 def _dimensions(config: str) -> dict[str, int]:
     """What a config says about heads and their lanes."""
-    spec = from_hf_config(config)
+    said = from_hf_config(config)
+    specs = said if isinstance(said, dict) else {"": said}
+    lanes = {name: (s.head_dim, s.rotary_dim, s.rotary_start) for name, s in specs.items()}
+    if len(set(lanes.values())) > 1:
+        raise SpecError(
+            f"the config's layer types {', '.join(lanes)} rotate different lanes: one conversion "
+            f"does not serve them all. Hint: give --tensor, and dimensions instead of --config"
+        )
+    if any(spec.sections and spec.sections.pairing == "within" for spec in specs.values()):
+        raise SpecError(
+            "the config's model pairs lanes inside a block per axis: no conversion moves those"
+        )
+    found = dict(zip(("head_dim", "rotary_dim", "rotary_start"), next(iter(lanes.values()))))
     values = json.loads(Path(config).read_text(encoding="utf-8"))
-    found = {
-        "head_dim": spec.head_dim,
-        "rotary_dim": spec.rotary_dim,
-        "rotary_start": spec.rotary_start,
-    }
     for name, keys in (("heads", _HEADS), ("kv_heads", _KV_HEADS)):
         value = next((values[key] for key in keys if values.get(key) is not None), None)
         if value is not None:

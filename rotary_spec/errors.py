@@ -33,3 +33,7 @@ class TargetError(RotarySpecError, ValueError):
 
 class CheckpointError(RotarySpecError, ValueError):
     """A file of weights that is malformed, holds nothing that is asked for, or is in the way."""
+
+
+class VectorsError(RotarySpecError, ValueError):
+    """Golden vectors, or results for them, that cannot be read, written or told apart."""

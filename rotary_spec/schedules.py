@@ -145,7 +145,7 @@ def schedule_from_dict(parameters: dict[str, Any]) -> Schedule:
     """
     values = dict(parameters)
     rope_type = values.pop("rope_type", None)
-    import_module("rotary_spec.scaling")  # registers its schedules
+    import_module("rotary_spec.yarn")  # registers its schedules, and those of `scaling`
     cls = Schedule.registry.get(rope_type) if isinstance(rope_type, str) else None
     if cls is None:
         raise SpecError(

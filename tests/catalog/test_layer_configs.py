@@ -8,7 +8,7 @@ import pytest
 
 import rotary_spec as rs
 from rotary_spec import SpecError, from_hf_config
-from rotary_spec.huggingface import says_rotary
+from rotary_spec.huggingface import one_hf_spec, says_rotary
 
 NESTED: dict[str, Any] = {
     "model_type": "gemma4_text",
@@ -31,6 +31,21 @@ class TestLayerTypes:
         sliding = from_hf_config(config, layer_type="sliding_attention")
         assert sliding == rs.RotarySpec(256, layout="half")
 
+    def test_without_a_layer_type_there_is_one_spec_for_each(self) -> None:
+        config = {**NESTED, "global_head_dim": 512}
+        assert from_hf_config(config) == {
+            "sliding_attention": rs.RotarySpec(256, layout="half"),
+            "full_attention": FULL,
+        }
+
+    def test_layers_that_do_not_rotate_have_none(self) -> None:
+        sliding = {"rope_type": "default", "rope_theta": 1e4}
+        config = {"head_dim": 64, "rope_parameters": {
+            "sliding_attention": sliding, "full_attention": None}}  # fmt: skip
+        assert from_hf_config(config) == {"sliding_attention": rs.RotarySpec(64, layout="half")}
+        with pytest.raises(SpecError, match="'full_attention': its layers do not rotate"):
+            from_hf_config(config, layer_type="full_attention")
+
     def test_other_spellings_of_the_wider_head(self) -> None:
         config = {**NESTED, "global_head_dim": 512}
         assert from_hf_config(config, layer_type="full_attention") == FULL
@@ -52,7 +67,7 @@ class TestLayerTypes:
 
     def test_it_must_be_said(self) -> None:
         with pytest.raises(SpecError, match=r"per layer type .*; say which: layer_type='sliding_"):
-            from_hf_config(NESTED)
+            one_hf_spec(NESTED)
         with pytest.raises(SpecError, match="one of sliding_attention, full_attention, got 'odd'"):
             from_hf_config(NESTED, layer_type="odd")
 
@@ -110,9 +125,9 @@ def test_schedules(parameters: dict[str, Any], schedule: rs.Schedule) -> None:
     assert from_hf_config(config).schedule == schedule
 
 
-def test_two_axes_are_outside_the_spec() -> None:
+def test_axes_are_in_the_code_of_a_model_type() -> None:
     config = {"head_dim": 64, "rope_parameters": {"rope_type": "axial", "rope_theta": 1e4}}
-    with pytest.raises(SpecError, match="'axial' turns by two positions"):
+    with pytest.raises(SpecError, match=r"'axial' turns by several positions.* None is not known"):
         from_hf_config(config)
 
 

@@ -87,6 +87,28 @@ class TestCommand:
         assert after[name] == expected(before[name], header[name], **options)
         assert f"of v: {kv_heads}" in result.stdout
 
+    def test_config_of_several_layer_types(self, run: Any, source: Path, out: Path) -> None:
+        """Served where all rotate the same lanes, refused where they do not."""
+        config = source.with_name("config.json")
+        local = {"rope_type": "default", "rope_theta": 1e4}
+        for full, served in (({**local, "rope_theta": 1e6}, True),
+                             ({**local, "partial_rotary_factor": 0.5}, False)):  # fmt: skip
+            layers = {"sliding_attention": local, "full_attention": full}
+            config.write_text(json.dumps({"head_dim": 8, "rope_parameters": layers}))
+            write(source, llama())
+            result = run(source, out, *self.LAYOUTS, "--config", config)
+            assert result.exit_code == (0 if served else 2)
+            assert ("rotate different lanes" in result.stderr) is not served
+            out.unlink(missing_ok=True)
+
+    def test_config_of_lanes_that_lie_in_blocks(self, run: Any, source: Path, out: Path) -> None:
+        config = source.with_name("config.json")
+        config.write_text(json.dumps({"model_type": "gemma4_vision", "head_dim": 8}))
+        write(source, llama())
+        result = run(source, out, *self.LAYOUTS, "--config", config)
+        assert result.exit_code == 2
+        assert "a block per axis" in result.stderr
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [

@@ -1,13 +1,11 @@
-"""Hugging Face configs: both spellings, the models' own quirks, and transformers' own numbers."""
+"""Hugging Face configs: both spellings, every kind of source, and what is no config."""
 
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import rotary_spec as rs
@@ -93,13 +91,9 @@ LLAMA31 = rs.RotarySpec(128, base=500_000.0, layout="half", schedule=rs.Llama3(8
         ),
         pytest.param({"head_dim": 64}, rs.RotarySpec(64, layout="half"), id="bare"),
         pytest.param(
-            {
-                "head_dim": 64,
-                "rope_scaling": {**SCALING, "factor": 2.0},
-                "rope_parameters": SCALING,
-            },
+            {"head_dim": 64, "rope_scaling": SCALING, "rope_parameters": SCALING},
             rs.RotarySpec(64, layout="half", schedule=LLAMA31.schedule),
-            id="rope_parameters before rope_scaling",
+            id="both spellings, in agreement",
         ),
         pytest.param(
             {"head_dim": 64, "rope_parameters": SCALING, "original_max_position_embeddings": 4096},
@@ -142,20 +136,32 @@ def test_layout_can_be_said() -> None:
         ({"head_dim": 64, "rotary_pct": "all"}, "partial_rotary_factor .* 'all'"),
         ({"head_dim": 64, "rope_theta": 0}, "base .* 0"),
         ({"head_dim": 64, "rope_theta": "1e4"}, "base .* '1e4'"),
-        ({"head_dim": 64, "rope_scaling": "linear"}, "rope_parameters .* 'linear'"),
+        ({"head_dim": 64, "rope_scaling": "linear"}, "rope_scaling .* 'linear'"),
         ({"head_dim": 64, "rope_scaling": {"type": "su"}}, "'su' .* known: .*llama3"),
-        ({"head_dim": 64, "rope_scaling": {"type": "linear"}}, "'linear' takes factor; got none"),
+        ({"head_dim": 64, "rope_scaling": {"type": "linear"}}, "'linear' needs factor; got none"),
         (
             {"head_dim": 64, "rope_scaling": {"type": "linear", "factor": 2.0, "beta": 1}},
-            "takes factor; got factor, beta",
+            "holds 'beta', unknown for rope_type 'linear'; known: factor, ",
         ),
         (
             {"head_dim": 64, "rope_scaling": {"type": "linear", "factor": 0.5}},
             "factor .* at least 1.* 0.5",
         ),
         (
+            {
+                "head_dim": 64,
+                "rope_scaling": {**SCALING, "factor": 2.0},
+                "rope_parameters": SCALING,
+            },
+            "rope_parameters and rope_scaling .* must agree",
+        ),
+        (
             {"head_dim": 64, "rope_parameters": {"full": {"factor": 2}, "sliding": {"factor": 2}}},
-            "one schedule per layer type .*full, sliding",
+            "holds 'factor', unknown for rope_type 'default'",
+        ),
+        (
+            {"text_config": {"hidden_size": 64}, "vision_config": {}},
+            "needs head_dim.* It holds text_config, vision_config: pass one of them",
         ),
     ],
     ids=lambda value: str(value)[:60],
@@ -180,54 +186,51 @@ def test_bad_sources(tmp_path: Path) -> None:
         rs.from_hf_config(3)
 
 
-class TestTransformers:
-    """Against the numbers that transformers itself computes, in float32."""
+@pytest.mark.parametrize("name", ["LlamaConfig", "GPTJConfig", "GPTNeoXConfig", "PhiConfig"])
+def test_config_objects(name: str) -> None:
+    """The object, its dict and its saved JSON describe one embedding."""
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, name)()
+    spec = rs.from_hf_config(config)
+    assert spec == rs.from_hf_config(config.to_dict())
+    assert spec == rs.from_hf_config(json.loads(config.to_json_string(use_diff=False)))
+    assert spec.layout == ("interleaved" if name == "GPTJConfig" else "half")
 
-    @pytest.fixture
-    def llama(self) -> Any:
-        pytest.importorskip("torch")
-        pytest.importorskip("transformers")
-        from transformers import LlamaConfig
-        from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-        return LlamaConfig, LlamaRotaryEmbedding
+AXIAL = {"frequencies": "restart"}
 
-    @pytest.mark.parametrize(
-        ("parameters", "amplification"),
-        [
-            ({"rope_type": "default"}, 1.0),
-            ({"rope_type": "linear", "factor": 4.0}, 1.0),
-            # The ramp's height is (L / lambda - low) / (high - low), and L / lambda at most high.
-            (SCALING, 1 + 4 / 3),
-        ],
-        ids=lambda value: value["rope_type"] if isinstance(value, dict) else "",
-    )
-    @pytest.mark.parametrize("base", [10_000.0, 500_000.0])
-    def test_inv_freq(self, llama: Any, parameters: Any, amplification: float, base: float) -> None:
-        """Theirs differ by float32's rounding alone: ln(base) u from the exponent of ``pow``, u
-        from its result, from the reciprocal, and from two more steps of the schedule.
-        """
-        config_class, embedding_class = llama
-        config = config_class(
-            hidden_size=1024,
-            num_attention_heads=8,
-            max_position_embeddings=131_072,
-            rope_parameters={**parameters, "rope_theta": base},
-        )
-        spec = rs.from_hf_config(config)
-        embedding = embedding_class(config)
-        theirs = embedding.inv_freq.double().numpy()
-        plain = rs.frequencies(rs.RotarySpec(spec.head_dim, base=base))
-        bound = amplification * (4 + math.log(base)) * 2.0**-24 * plain
-        assert np.all(np.abs(theirs - rs.frequencies(spec)) <= bound)
-        assert embedding.attention_scaling == rs.attention_factor(spec)
 
-    @pytest.mark.parametrize("name", ["LlamaConfig", "GPTJConfig", "GPTNeoXConfig", "PhiConfig"])
-    def test_config_objects(self, name: str) -> None:
-        """The object, its dict and its saved JSON describe one embedding."""
-        transformers = pytest.importorskip("transformers")
-        config = getattr(transformers, name)()
-        spec = rs.from_hf_config(config)
-        assert spec == rs.from_hf_config(config.to_dict())
-        assert spec == rs.from_hf_config(json.loads(config.to_json_string(use_diff=False)))
-        assert spec.layout == ("interleaved" if name == "GPTJConfig" else "half")
+@pytest.mark.parametrize(
+    ("config", "head_dim", "layout", "sections"),
+    [
+        # Qwen2-VL-7B names its vision tower as the whole; its hidden_size is the text model's.
+        ({"model_type": "qwen2_vl", "patch_size": 14, "hidden_size": 3584, "embed_dim": 1280,
+          "num_heads": 16}, 80, "half", rs.Sections((20, 20), **AXIAL)),
+        ({"model_type": "qwen2_5_vl", "patch_size": 14, "hidden_size": 1280, "num_heads": 16},
+         80, "half", rs.Sections((20, 20), **AXIAL)),
+        ({"model_type": "qwen3_vl_vision", "patch_size": 16, "hidden_size": 1152, "num_heads": 16},
+         72, "half", rs.Sections((18, 18), **AXIAL)),
+        ({"model_type": "pixtral", "head_dim": 64, "hidden_size": 1024, "rope_theta": 10000.0},
+         64, "half", rs.Sections((16, 16), frequencies="strided")),
+        ({"model_type": "llama4_vision_model", "hidden_size": 1408, "num_attention_heads": 16},
+         88, "interleaved", rs.Sections((22, 22), **AXIAL)),
+        ({"model_type": "gemma4_vision", "head_dim": 64, "rope_theta": 10000.0},
+         64, "half", rs.Sections((16, 16), pairing="within", **AXIAL)),
+        ({"model_type": "dinov3_vit", "hidden_size": 1024, "num_attention_heads": 16,
+          "rope_theta": 10000.0}, 64, "half", rs.Sections((16, 16), **AXIAL)),
+    ],
+    ids=lambda value: value["model_type"] if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_vision_towers(
+    config: dict[str, Any], head_dim: int, layout: Any, sections: rs.Sections
+) -> None:
+    """What public cards say of them; the models' code is compared in `tests.catalog`."""
+    spec = rs.RotarySpec(head_dim, layout=layout, sections=sections)
+    assert rs.from_hf_config(config) == spec
+
+
+def test_time_beside_rows_and_columns_leaves_lanes_over() -> None:
+    """Three axes share 78 of 80 lanes equally."""
+    spec = rs.from_hf_config({"model_type": "minimax_m3_vl_vision", "head_dim": 80})
+    sections = rs.Sections((13, 13, 13), **AXIAL)
+    assert spec == rs.RotarySpec(80, layout="half", rotary_dim=78, sections=sections)

@@ -21,7 +21,7 @@ from rotary_spec_conformance.catalog.transformers_build import (
     build_use,
     reason_of,
 )
-from rotary_spec_conformance.catalog.transformers_claims import claimed_spec
+from rotary_spec_conformance.catalog.transformers_claims import claimed_spec, on_its_axes
 from rotary_spec_conformance.catalog.transformers_configs import (
     config_names,
     folder_of,
@@ -102,6 +102,7 @@ def load(name: str, config: Any = None) -> tuple[Target, rs.RotarySpec]:
     one = chosen[0]
     if isinstance(one, Unbuilt):
         raise TargetError(f"{name}: {one.code}: {one.reason}")
+    one = on_its_axes(one)
     return one.target, claimed_spec(one)
 
 

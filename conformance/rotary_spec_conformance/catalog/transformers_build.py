@@ -14,8 +14,12 @@ from rotary_spec_backends.frameworks import TorchFramework
 from rotary_spec_conformance.catalog.transformers_calls import Call, parameters
 from rotary_spec_conformance.catalog.transformers_configs import head_dims, parts_of, read_config
 from rotary_spec_conformance.catalog.transformers_source import Modeling, Use
-from rotary_spec_conformance.catalog.transformers_trial import rotates_pairs, settle
+from rotary_spec_conformance.catalog.transformers_trial import rotates, rotates_pairs, settle
 from rotary_spec_conformance.target import Rotary, Target
+
+COLUMN_FIRST = frozenset({"inkling2_vision", "kimi_k25_vision", "step3p5_vision"})
+"""Model types whose code takes (row, column) and turns the first pairs by the column, which is the
+first axis of their specs."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Built:
         Which of the config's rotary embeddings it is, where the config has several.
     call : Call or None
         How the code is called; None for those written by hand.
+    make : callable or None
+        Makes the call's module.
     """
 
     name: str
@@ -43,6 +49,16 @@ class Built:
     config: Any
     layer_type: str | None = None
     call: Call | None = None
+    make: Callable[[], Any] | None = None
+
+    def on_axes(self, count: int) -> Built | None:
+        """The same with a position per axis, if its module takes them."""
+        if self.call is None or self.make is None or self.call.module is None:
+            return None
+        call = self.call.on_axes(count, flipped=self.config.model_type in COLUMN_FIRST)
+        if not rotates(call):
+            return None
+        return replace(self, call=call, target=_target(self.name, self.code, call, self.make))
 
 
 @dataclass(frozen=True)
@@ -94,7 +110,7 @@ def build_use(model_type: str, file: Modeling, use: Use, given: Any) -> Iterator
                 yield Unbuilt(name, code, reason_of(error, given))
                 continue
             target = _target(name, code, call, make)
-            yield Built(name, code, target, config, layer_type, call)
+            yield Built(name, code, target, config, layer_type, call, make)
 
 
 def _maker(module: Any, use: Use, config: Any) -> tuple[Callable[[], Any], Any]:
@@ -191,6 +207,7 @@ def _target(name: str, code: str, call: Call, make: Callable[[], Any]) -> Target
         positions="arange" if call.ids == "implied" else "explicit",
         max_position=getattr(call.module, "length", None),
         row_positions=call.ids != "implied",
+        axes=call.axes,
         pair=build_pair if rotates_pairs(call) else None,
         versions={"transformers": version("transformers"), "torch": version("torch")},
         about=about,

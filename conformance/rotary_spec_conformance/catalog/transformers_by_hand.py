@@ -7,7 +7,7 @@ from copy import deepcopy
 from importlib.metadata import version
 from typing import Any
 
-import rotary_spec as rs
+from rotary_spec.huggingface import one_hf_spec
 from rotary_spec_backends.frameworks import TorchFramework
 from rotary_spec_conformance.catalog.transformers_configs import read_config
 from rotary_spec_conformance.target import Rotary, Target
@@ -63,7 +63,7 @@ def roformer(given: Any = None) -> tuple[Target, Any]:
     from transformers.models.roformer import modeling_roformer as code
 
     config = read_config(RoFormerConfig, "roformer", _ROFORMER if given is None else given)
-    head_dim = rs.from_hf_config(config).head_dim
+    head_dim = one_hf_spec(config).head_dim
     table = code.RoFormerSinusoidalPositionalEmbedding(config.max_position_embeddings, head_dim)
     with torch.no_grad():
         table.weight.copy_(table.create_weight())

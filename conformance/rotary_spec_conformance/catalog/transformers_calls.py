@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rotary_spec import TargetError
@@ -47,6 +47,10 @@ class Call:
         One of `ORDERS`.
     layer_type : str or None
         Passed to the module where it keeps a table per layer type.
+    axes : int or None
+        On how many axes positions say where they stand, axes first; None: one position for all.
+    flipped : bool
+        Whether the code takes these axes in the opposite order.
     """
 
     module: Callable[..., Any] | None
@@ -56,15 +60,28 @@ class Call:
     order: str = "bhsd"
     layer_type: str | None = None
     cut: int | None = None
+    axes: int | None = None
+    flipped: bool = False
+
+    def on_axes(self, count: int, *, flipped: bool) -> Call:
+        """The same call with a position per axis."""
+        kind = self.ids.partition(" ")[0].replace("rows", "axes")  # text may leave the axes out
+        return replace(self, ids=f"{kind} {count}", axes=count, flipped=flipped)
 
     def rotate(self, x: Any, positions: Any) -> Any:
-        """``x`` of shape (batch, heads, seq, head_dim), rotated; ids (seq,) or (batch, seq)."""
+        """``x`` of shape (batch, heads, seq, head_dim), rotated.
+
+        Positions have shape (seq,) or (batch, seq), per axis where the call has ``axes``.
+        """
         return self.rotate_all((x,), positions)[0]
 
     def rotate_all(self, tensors: tuple[Any, ...], positions: Any) -> tuple[Any, ...]:
         """Every tensor that the apply function returns, for as many given (the last repeated)."""
         batch, _, seq, _ = tensors[0].shape
-        ids = None if positions is None else positions.expand(batch, seq)
+        if self.axes is not None:
+            positions = positions[:, None] if positions.ndim == 2 else positions
+            positions = positions.flip(0) if self.flipped else positions
+        ids = None if positions is None else positions.expand(*positions.shape[:-2], batch, seq)
         tables = [] if self.module is None else self.tables(tensors[0], ids)
         entering = tuple(x if self.cut is None else x[..., : self.cut] for x in tensors)
         result = self.apply(*self._arguments(entering, tables, ids))
@@ -82,7 +99,7 @@ class Call:
         if self.ids == "implied":
             made = self.module(x.transpose(1, 2).flatten(2), **extra)
         else:
-            made = self.module(x, _shaped(ids, self.ids), **extra)
+            made = self.module(x, self._shaped(ids), **extra)
         tables = list(made) if isinstance(made, tuple | list) else [made]
         if self.ids != "implied":
             return [_by_rows(table, batch, seq) for table in tables]
@@ -128,7 +145,18 @@ class Call:
             return torch.arange(x.shape[2], device=x.device)[None]
         if self.module is None:  # the function makes its own tables, here for three axes
             return (ids[:, None],) * 3 if name == "pos_ids" else ids[:, None]
-        return _shaped(ids, self.ids)
+        return self._shaped(ids)
+
+    def _shaped(self, ids: Any) -> Any:
+        """Ids in the form that the module takes; those without axes are the same on each."""
+        kind, _, number = self.ids.partition(" ")
+        if number and self.axes is None:
+            ids = ids.expand(int(number), *ids.shape)
+        if kind == "last":
+            return ids.movedim(0, -1)
+        if kind == "flat":
+            return ids.flatten(1).T if number else ids.reshape(-1)
+        return ids
 
     def _enter(self, x: Any) -> Any:
         if self.order in ("bhsd", "bhsd+"):
@@ -164,19 +192,6 @@ def parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 def _is_role(name: str) -> bool:
     return name in _TABLE or name in _WHOLE or name in _IDS
-
-
-def _shaped(ids: Any, form: str) -> Any:
-    """Ids of shape (batch, seq) in the ``form`` that a module takes; every axis the same."""
-    kind, _, number = form.partition(" ")
-    if kind == "axes":
-        return ids.expand(int(number), *ids.shape)
-    if kind == "last":
-        return ids[..., None].expand(*ids.shape, int(number))
-    if kind == "flat":
-        flat = ids.reshape(-1)
-        return flat[:, None].expand(-1, int(number)) if number else flat
-    return ids
 
 
 def _by_rows(table: Any, batch: int, seq: int) -> Any:

@@ -10,7 +10,8 @@ import numpy as np
 
 import rotary_spec as rs
 from rotary_spec import SpecError, TargetError
-from rotary_spec.huggingface import says_rotary
+from rotary_spec.huggingface import one_hf_spec, says_rotary
+from rotary_spec_conformance.axis_orders import listed
 from rotary_spec_conformance.catalog.transformers_build import Built
 from rotary_spec_conformance.identification.identify import identify
 from rotary_spec_conformance.identification.result import Identification
@@ -49,6 +50,17 @@ def claimed_spec(one: Built) -> rs.RotarySpec:
     return spec
 
 
+def on_its_axes(one: Built) -> Built:
+    """``one`` with a position per axis, where its config has sections and its code takes them."""
+    if not says_rotary(one.config):
+        return one
+    try:
+        sections = one_hf_spec(one.config, one.layer_type).sections
+    except SpecError:  # which `claimed_spec` reports
+        return one
+    return one if sections is None else one.on_axes(sections.axes) or one
+
+
 def verdict(one: Built, found: Identification) -> str:
     """Whether the code does what its config claims: "yes", "no: why" or `SAYS_NOTHING`."""
     if not found.is_rotary or found.closest is None:
@@ -68,9 +80,11 @@ def _claims(one: Built, found: Identification) -> list[rs.RotarySpec]:
     """What the config may mean, the likeliest first; measured where it says nothing."""
     if not says_rotary(one.config) and found.closest is not None:
         return [found.closest]
-    if _axial(one.config):
+    if _axial(one.config) and one.target.axes is None:
         return list(_axial_claims(one.config, found))
-    spec = rs.from_hf_config(one.config, layer_type=one.layer_type)
+    spec = one_hf_spec(one.config, one.layer_type)
+    if one.target.axes is None:  # one integer: every axis is at the same position
+        spec = replace(spec, sections=None)
     closest = found.closest
     if closest is None:
         return [spec]
@@ -130,6 +144,13 @@ def _difference(spec: rs.RotarySpec, found: Identification) -> str:
     if not compared.near(turning, spec.base):
         worst = int(np.argmax(np.abs(measured - turning) / turning))
         return f"pair {worst} turns by {measured[worst]:.6g}, the config says {turning[worst]:.6g}"
+    if spec.sections is not None:
+        if found.axis_of_pair is None:
+            return "pairs follow no axis alone, the config says one each"
+        claimed = tuple(a for a, theta in zip(spec.axis_of_pair or (), expected) if theta)
+        if found.axis_of_pair != claimed:
+            axes = spec.sections.axes
+            return f"{listed(found.axis_of_pair, axes)}, the config says {listed(claimed, axes)}"
     factor = rs.attention_factor(spec)
     if abs(found.attention_factor - factor) > 1e-5 * factor:
         return f"attention factor {found.attention_factor:.6g}, the config says {factor:.6g}"

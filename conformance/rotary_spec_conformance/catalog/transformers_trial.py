@@ -70,7 +70,19 @@ def _failure(call: Call) -> str | None:
 def rotates_pairs(call: Call) -> bool:
     """Whether one call rotates queries and keys."""
     x, ids = _probe(call.head_dim)
-    return len(call.rotate_all((x, x), None if call.ids == "implied" else ids)) > 1
+    return len(call.rotate_all((x, x), _given(call, ids))) > 1
+
+
+def rotates(call: Call) -> bool:
+    """Whether a settled call can still be made, with a position per axis."""
+    return _failure(call) is None
+
+
+def _given(call: Call, ids: Any) -> Any:
+    """Ids as a call takes them, every axis at the same position."""
+    if call.ids == "implied":
+        return None
+    return ids if call.axes is None else ids.expand(call.axes, *ids.shape)
 
 
 def _possible_ids(call: Call) -> tuple[str, ...]:
@@ -103,7 +115,7 @@ def _unlike_rotation(call: Call) -> str | None:
     import torch
 
     x, ids = _probe(call.head_dim)
-    y = call.rotate(x, None if call.ids == "implied" else ids)
+    y = call.rotate(x, _given(call, ids))
     if tuple(y.shape) != tuple(x.shape):
         return f"it gives shape {tuple(y.shape)} for {tuple(x.shape)}"
     if not bool(torch.isfinite(y).all()):

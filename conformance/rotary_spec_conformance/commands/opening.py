@@ -8,6 +8,7 @@ from typing import Any
 
 import rotary_spec as rs
 from rotary_spec import TargetError
+from rotary_spec.huggingface import one_hf_spec
 from rotary_spec.schedules import schedule_from_dict
 from rotary_spec_conformance.adapt import adapt
 from rotary_spec_conformance.catalog import is_listed, load
@@ -26,16 +27,20 @@ class Opening:
     config : str or None
         Hugging Face config to take the spec from, or to build a catalog target from.
     call : mapping
-        ``shape``, ``order``, ``factory`` and ``framework`` of `adapt`.
+        ``shape``, ``order``, ``factory``, ``framework``, ``axes``, ``axis_order`` and
+        ``coordinates`` of `adapt`.
     apply : str or None
         Function for shape "tables", located as a target is.
     device : str or None
+    layer_type : str or None
+        Which of the config's specs is meant, where it has one per layer type.
     """
 
     config: str | None = None
     call: Mapping[str, Any] = field(default_factory=dict)
     apply: str | None = None
     device: str | None = None
+    layer_type: str | None = None
 
     def with_spec(self, name: str, spec_fields: Mapping[str, Any]) -> tuple[Target, rs.RotarySpec]:
         """The target of that name, and a spec.
@@ -45,7 +50,8 @@ class Opening:
         name : str
             A catalog name, ``module:attribute`` or ``file.py:attribute``.
         spec_fields : mapping
-            Fields of `RotarySpec` that were given; for catalog targets they replace its own.
+            Fields of `RotarySpec` that were given, the schedule as text, the sections as a
+            mapping of the fields of `Sections`; for catalog targets they replace its own.
 
         Raises
         ------
@@ -55,11 +61,13 @@ class Opening:
         fields = dict(spec_fields)
         if "schedule" in fields:
             fields["schedule"] = parse_schedule(fields["schedule"])
+        if "sections" in fields:
+            fields["sections"] = parse_sections(fields["sections"])
         if is_listed(name):
             target, spec = self._from_catalog(name)
             return target, replace(spec, **fields)
         found = locate(name)
-        spec = _spec(fields, self.config)
+        spec = self._spec(fields)
         if isinstance(found, Target):
             self._refuse_call(f"{name} is a Target already")
             return found, spec
@@ -74,14 +82,30 @@ class Opening:
             self._refuse_call(f"{name} is a Target already")
             return found
         if head_dim is None and self.config is not None:
-            head_dim = rs.from_hf_config(self.config).head_dim
+            head_dim = self._spec({}).head_dim
         if head_dim is None:
             raise TargetError(f"{name}: head_dim is missing. Hint: give --head-dim or --config")
         return target_of(found, head_dim, {"name": name, **self._adapting()})
 
     def _from_catalog(self, name: str) -> tuple[Target, rs.RotarySpec]:
         self._refuse_call("not for targets of the catalog")
+        if self.layer_type is not None:
+            raise TargetError(
+                f"layer_type {self.layer_type!r}: not for targets of the catalog, whose names end "
+                "in it. Hint: rotary-spec targets"
+            )
         return load(name, config=self.config, device=self.device)
+
+    def _spec(self, fields: Mapping[str, Any]) -> rs.RotarySpec:
+        if self.config is not None:
+            return replace(one_hf_spec(self.config, self.layer_type), **fields)
+        if self.layer_type is not None:
+            raise rs.SpecError(f"layer_type {self.layer_type!r}: there is no --config to have it")
+        if "head_dim" not in fields:
+            raise rs.SpecError(
+                "head_dim is missing. Hint: give --head-dim, or --config config.json"
+            )
+        return rs.RotarySpec(**fields)
 
     def _refuse_call(self, why: str) -> None:
         given = [key for key, value in self.call.items() if value is not None]
@@ -98,14 +122,6 @@ class Opening:
         if self.apply is not None:
             options["apply"] = locate(self.apply)
         return options
-
-
-def _spec(fields: dict[str, Any], config: str | None) -> rs.RotarySpec:
-    if config is not None:
-        return replace(rs.from_hf_config(config), **fields)
-    if "head_dim" not in fields:
-        raise rs.SpecError("head_dim is missing. Hint: give --head-dim, or --config config.json")
-    return rs.RotarySpec(**fields)
 
 
 def parse_schedule(text: str) -> rs.Schedule:
@@ -128,3 +144,21 @@ def parse_schedule(text: str) -> rs.Schedule:
                 else f"schedule {text!r}: must look like linear:factor=4"
             ) from None
     return schedule_from_dict(parameters)
+
+
+def parse_sections(fields: Mapping[str, Any]) -> rs.Sections:
+    """Sections from the fields that were given, the sizes as ``16,24,24``.
+
+    >>> from rotary_spec_conformance.commands.opening import parse_sections
+    >>> parse_sections({"sizes": "16,24,24", "frequencies": "restart"})
+    Sections((16, 24, 24), frequencies='restart')
+    """
+    if "sizes" not in fields:
+        raise rs.SpecError(f"section-{next(iter(fields))} needs --sections, the pairs per axis")
+    try:
+        sizes = tuple(int(size) for size in fields["sizes"].split(","))
+    except ValueError:
+        raise rs.SpecError(
+            f"sections {fields['sizes']!r}: must be pairs per axis, such as 16,24,24"
+        ) from None
+    return rs.Sections(**{**fields, "sizes": sizes})
