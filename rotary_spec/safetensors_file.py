@@ -91,6 +91,13 @@ def read_header(file: BinaryIO, size: int, label: str) -> Header:
     >>> read_header(file, 68, "a.safetensors").tensors
     (Tensor(name='a', dtype='F16', shape=(2,), begin=0, end=4),)
     """
+    header = read_entries(file, size, label)
+    check_offsets(header, size - 8 - len(header.text), label)
+    return header
+
+
+def read_entries(file: BinaryIO, size: int, label: str) -> Header:
+    """`read_header` without `check_offsets`: what the header says, of a file that may be cut."""
     prefix = file.read(8)
     length = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
@@ -108,7 +115,6 @@ def read_header(file: BinaryIO, size: int, label: str) -> Header:
     _check_metadata(entries.pop("__metadata__", {}), label)
     tensors = [_tensor(name, entry, label) for name, entry in entries.items()]
     tensors.sort(key=lambda tensor: (tensor.begin, tensor.end))
-    _check_offsets(tensors, size - 8 - length, label)
     return Header(text, tuple(tensors))
 
 
@@ -155,17 +161,17 @@ def _counts(values: object) -> bool:
     return all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 
-def _check_offsets(tensors: list[Tensor], available: int, label: str) -> None:
+def check_offsets(header: Header, available: int, label: str) -> None:
     """Tensors must follow each other from 0 to the end of the file: no gap, no overlap."""
     start = Tensor("the header", "", (), 0, 0)
-    for before, tensor in pairwise([start, *tensors]):
+    for before, tensor in pairwise([start, *header.tensors]):
         if tensor.begin != before.end:
             kind = "a gap" if tensor.begin > before.end else "an overlap"
             raise CheckpointError(
                 f"{label}: {kind} between {before.name!r}, which ends at {before.end:,}, and "
                 f"{tensor.name!r}, which begins at {tensor.begin:,}"
             )
-    end = tensors[-1].end if tensors else 0
+    end = header.data_bytes
     if end != available:
         kind = "is cut short" if end > available else "goes on after its last tensor"
         raise CheckpointError(

@@ -1,8 +1,9 @@
-"""What is right, written from the paper a second time: no code of this project computes anything.
+"""What is right, written from the paper a second time: nothing of ``rotary_spec`` computes here.
 
-Frequencies come from mpmath. An angle m theta_i is reduced modulo one turn in integers of 192 bits
-and rounded to float64 once, so that cos and sin are good to 1e-15 at every position;
-``test_exactness`` holds that against mpmath. A `RotarySpec` is only read, field by field.
+Frequencies come from mpmath, as those of the golden vectors do. An angle m theta_i is reduced
+modulo one turn in integers of 192 bits and rounded to float64 once, so that cos and sin are good to
+1e-15 at every position; ``test_exactness`` holds that against mpmath. A `RotarySpec` is only read,
+field by field.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import mpmath
 import numpy as np
 
 from rotary_spec import RotarySpec
+from rotary_spec_conformance.vectors import exact
 
 BITS = 192
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
@@ -27,35 +29,15 @@ SMALLEST_NORMAL = {
 
 
 def paper_thetas(base: float, dim: int) -> list[Any]:
-    """theta_i = base^(-2i/dim), Eq. 15, to 70 digits."""
-    with mpmath.workdps(70):
-        return [mpmath.power(mpmath.mpf(base), -mpmath.mpf(2 * i) / dim) for i in range(dim // 2)]
+    """theta_i = base^(-2i/dim), Eq. 15, to 80 digits."""
+    with mpmath.workdps(exact.DIGITS):
+        return exact.paper(mpmath.mpf(base), dim)
 
 
 @cache
 def thetas(spec: RotarySpec) -> list[Any]:
-    """The spec's frequencies by the formulas of the schedules' own papers and code."""
-    schedule = spec.schedule
-    with mpmath.workdps(70):
-        plain = _unscaled(spec)
-        if schedule.rope_type == "default":
-            return plain
-        factor = mpmath.mpf(schedule.factor)
-        if schedule.rope_type == "linear":
-            return [theta / factor for theta in plain]
-        assert schedule.rope_type == "llama3"
-        return [_llama3(theta, schedule, factor) for theta in plain]
-
-
-def _unscaled(spec: RotarySpec) -> list[Any]:
-    """The paper's frequencies; with sections, of the model that each kind was read from."""
-    if spec.sections is None or spec.sections.frequencies == "shared":
-        return paper_thetas(spec.base, spec.rotary_dim)
-    place = axis_and_rank(spec.sections)
-    if spec.sections.frequencies == "strided":  # Pixtral: freqs[0::n] for axis 0, freqs[1::n], ...
-        whole, n = paper_thetas(spec.base, spec.rotary_dim), len(spec.sections.sizes)
-        return [whole[axis::n][rank] for axis, rank in place]
-    return [paper_thetas(spec.base, 2 * spec.sections.sizes[a])[rank] for a, rank in place]
+    """The spec's frequencies by the formulas that the golden vectors are computed from."""
+    return exact.frequencies(spec.to_dict(), None)
 
 
 def axis_and_rank(sections: Any) -> list[tuple[int, int]]:
@@ -74,19 +56,6 @@ def axis_and_rank(sections: Any) -> list[tuple[int, int]]:
     return [(axis, axes[:i].count(axis)) for i, axis in enumerate(axes)]
 
 
-def _llama3(theta: Any, schedule: Any, factor: Any) -> Any:
-    """Meta's apply_scaling, by wavelengths as it is written there."""
-    low, high = mpmath.mpf(schedule.low_freq_factor), mpmath.mpf(schedule.high_freq_factor)
-    length = mpmath.mpf(schedule.original_max_position_embeddings)
-    wavelength = 2 * mpmath.pi / theta
-    if wavelength < length / high:
-        return theta
-    if wavelength > length / low:
-        return theta / factor
-    smooth = (length / wavelength - low) / (high - low)
-    return (1 - smooth) * theta / factor + smooth * theta
-
-
 @cache
 def _units(spec: RotarySpec) -> list[int]:
     """The spec's frequencies in units of 2^-192 turn per position."""
@@ -96,10 +65,10 @@ def _units(spec: RotarySpec) -> list[int]:
 
 def angles(positions: Any, spec: RotarySpec) -> Any:
     """m theta_i modulo one turn, in (-pi, pi], of shape (..., pairs)."""
-    exact = np.vectorize(Fraction, otypes=[object])(np.asarray(positions, dtype=object))
-    m = exact[..., None]
+    given = np.vectorize(Fraction, otypes=[object])(np.asarray(positions, dtype=object))
+    m = given[..., None]
     if spec.sections is not None:
-        m = np.moveaxis(exact, 0, -1)[..., [axis for axis, _ in axis_and_rank(spec.sections)]]
+        m = np.moveaxis(given, 0, -1)[..., [axis for axis, _ in axis_and_rank(spec.sections)]]
     turn = 2**BITS
     phase = np.vectorize(round, otypes=[object])(m * np.asarray(_units(spec), dtype=object)) % turn
     signed = np.where(phase > turn // 2, phase - turn, phase)
