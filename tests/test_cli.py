@@ -61,6 +61,8 @@ def test_the_other_layout_is_recognised():
         ((HALF, "--head-dim", 64, "--max-position", 0), "max_position must"),
         ((HALF, "--config", "nobody.json"), "cannot be read"),
         (("onnx:half", "--shape", "x"), "not for targets of the catalog"),
+        (("onnx:half", "--layer-type", "full"), "layer_type 'full': not for targets of the cat"),
+        ((HALF, "--layer-type", "full", "--head-dim", 64), "there is no --config to have it"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_said_and_exits_with_2(arguments, words):
@@ -104,6 +106,21 @@ def test_configs(tmp_path):
         )
     )
     done = run("check", HALF, "--config", config, "--quick", "--json")
+    assert done.exit_code == 0
+    (report,) = json.loads(done.output)["reports"]
+    assert rs.RotarySpec.from_dict(report["spec"]) == rs.RotarySpec(64, layout="half")
+
+
+def test_configs_with_a_spec_per_layer_type(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": "gemma3_text", "head_dim": 64}))
+    done = run("check", HALF, "--config", config)
+    assert done.exit_code == 2
+    words = " ".join(done.output.split())
+    assert "per layer type (full_attention, sliding_attention); say which: " in words
+    assert "or --layer-type full_attention" in words
+    layer = ("--layer-type", "sliding_attention")
+    done = run("check", HALF, "--config", config, *layer, "--quick", "--json")
     assert done.exit_code == 0
     (report,) = json.loads(done.output)["reports"]
     assert rs.RotarySpec.from_dict(report["spec"]) == rs.RotarySpec(64, layout="half")

@@ -6,7 +6,8 @@ every probed position. What is compared is the operator, not a lucky random outp
 
 from __future__ import annotations
 
-from rotary_spec_conformance.adapt import SHAPES, adapt
+from rotary_spec_conformance.adapt import adapt
+from rotary_spec_conformance.call_shapes import SHAPES
 from rotary_spec_conformance.identification.compare import Comparison, compare
 from rotary_spec_conformance.identification.identify import identify
 from rotary_spec_conformance.identification.result import Identification

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,8 +13,16 @@ import numpy.typing as npt
 import rotary_spec as rs
 from rotary_spec.layouts import input_lanes, output_lanes, put_pairs, rotated_lanes, take_pairs
 from rotary_spec_conformance import tolerances
-from rotary_spec_conformance.probe import Floats, Ints, Probe, TargetMisbehaved
+from rotary_spec_conformance.probe import (
+    Floats,
+    Ints,
+    Places,
+    Probe,
+    TargetMisbehaved,
+    on_every_axis,
+)
 from rotary_spec_conformance.registry import NotRun, Outcome
+from rotary_spec_conformance.responses import PairResponses, angle_errors, pair_responses
 from rotary_spec_conformance.target import Target
 
 OPERATOR_POSITIONS = np.asarray([0, 1, 2, 3, 5, 7])
@@ -23,47 +31,6 @@ LIMIT = 2**31
 
 TABLE_GROWTH = 48 * 2**20  # bytes of new peak memory in one rung that say: a table grows here
 _RUNG = 32  # positions per rung, in runs of four: one shape for every call
-
-
-@dataclass(frozen=True)
-class PairResponses:
-    """What the pairs do at some positions, read from two one-hot inputs per pair.
-
-    ``matrix[p, i]`` is the 2 x 2 block of pair i at ``positions[p]``.
-    """
-
-    positions: Ints
-    matrix: npt.NDArray[np.float64]
-
-    @property
-    def angles(self) -> Floats:
-        """Angle of the closest rotation, radians in (-pi, pi], shape (positions, pairs)."""
-        m = self.matrix
-        angle: Floats = np.arctan2(m[..., 1, 0] - m[..., 0, 1], m[..., 0, 0] + m[..., 1, 1])
-        return angle
-
-    @property
-    def magnitudes(self) -> Floats:
-        """Root of the determinant's magnitude: A where the block is A times a rotation."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            size: Floats = np.sqrt(np.abs(np.linalg.det(self.matrix)))
-        return size
-
-
-def pair_responses(
-    probe: Probe,
-    inputs: Sequence[tuple[int, int]],
-    outputs: Sequence[tuple[int, int]],
-    positions: npt.ArrayLike,
-) -> PairResponses:
-    """The 2 x 2 blocks of some pairs: all first lanes at once, and all second ones."""
-    ids = np.asarray(positions, dtype=np.int64)
-    vectors = np.zeros((2, probe.target.head_dim))
-    for member in (0, 1):
-        vectors[member, [pair[member] for pair in inputs]] = 1.0
-    out = probe.responses(vectors, ids)
-    rows = np.stack([out[..., [pair[m] for pair in outputs]] for m in (0, 1)], axis=-1)
-    return PairResponses(ids, np.moveaxis(rows, 0, -1))
 
 
 class Context:
@@ -109,22 +76,39 @@ class Context:
 
     # The oracle ---------------------------------------------------------------------------------
 
-    def expected(self, x: Floats, positions: Ints) -> Floats:
-        """What the spec says, in float64; positions (seq,) or (batch, seq)."""
-        ids = positions if positions.ndim == 1 else positions[:, None, :]
-        return np.asarray(rs.rotate(x, ids, self.spec))
+    def expected(self, x: Floats, positions: Places, *, axial: bool = False) -> Floats:
+        """What the spec says, in float64; positions as for `Probe.__call__`."""
+        return np.asarray(rs.rotate(x, self._by_heads(positions, axial), self.spec))
 
-    def bound(self, x: Floats, positions: Ints, dtype: str) -> Floats:
+    def bound(self, x: Floats, positions: Places, dtype: str, *, axial: bool = False) -> Floats:
         """Tolerance of every output component for input ``x``; see `tolerances`."""
         spec, u = self.spec, tolerances.unit_roundoff(dtype)
-        ids = positions if positions.ndim == 1 else positions[:, None, :]
         magnitude = rs.attention_factor(spec)
-        angle = tolerances.float32_angle(spec, ids.reshape(-1)).reshape(*ids.shape, -1)
+        angle = tolerances.float32_angle(spec, self._by_heads(positions, axial))
         first, second = take_pairs(np.abs(x), spec, np)
         size = magnitude * (first + second) * (5 * u + angle)
         out = np.zeros_like(x)
         out[..., rotated_lanes(spec)] = put_pairs(size, size, spec, np)
         return out
+
+    def _by_heads(self, positions: Places, axial: bool) -> Places:
+        """Positions as they broadcast against (batch, heads, seq), per axis."""
+        places = np.asarray(positions) if axial else self.everywhere(positions)
+        rows = places.ndim - (self.target.axes is not None)
+        return places if rows == 1 else places[..., None, :]
+
+    def everywhere(self, positions: npt.ArrayLike) -> Places:
+        """Positions as the spec takes them, with every axis at the same place."""
+        return on_every_axis(positions, self.target.axes)
+
+    def cos_sin(self, places: Places) -> tuple[Floats, Floats]:
+        """A cos and A sin of every pair, float64; places as the spec takes them."""
+        cos, sin = rs.cos_sin(places, self.spec, dtype=np.float64)
+        return cos, sin
+
+    def float32_angle(self, positions: npt.ArrayLike) -> Floats:
+        """`tolerances.float32_angle` of the spec, shape (positions, pairs)."""
+        return tolerances.float32_angle(self.spec, self.everywhere(positions))
 
     # Measurements -------------------------------------------------------------------------------
 
@@ -136,11 +120,13 @@ class Context:
         columns = self.fresh(dtype).responses(np.eye(self.target.head_dim), positions)
         return np.moveaxis(columns, 0, -1)
 
-    def pair_responses(self, probe: Probe, positions: npt.ArrayLike) -> PairResponses:
+    def pair_responses(
+        self, probe: Probe, positions: npt.ArrayLike, *, axial: bool = False
+    ) -> PairResponses:
         """The 2 x 2 blocks of the spec's pairs."""
         inputs = list(zip(*input_lanes(self.spec), strict=True))
         outputs = list(zip(*output_lanes(self.spec), strict=True))
-        return pair_responses(probe, inputs, outputs, positions)
+        return pair_responses(probe, inputs, outputs, positions, axial=axial)
 
     @cached_property
     def small(self) -> PairResponses:
@@ -223,7 +209,7 @@ def climb(context: Context, dtype: str) -> Ladder:
             stopped = f"beyond position {positions[0]:,} it {problem}"
             break
         collected.append(responses)
-        errors.append(angle_errors(context.spec, responses))
+        errors.append(angle_errors(responses, *context.cos_sin(context.everywhere(positions))))
         grown, peak = peak_memory() - peak, peak_memory()
         if beyond and np.abs(errors[-1]).max(initial=0.0) > trust(context, dtype):
             break
@@ -246,17 +232,6 @@ def trust(context: Context, dtype: str) -> float:
     if dtype not in tolerances.NARROW:
         return tolerances.TRUST
     return tolerances.TRUST + 2 * tolerances.component(dtype)
-
-
-def angle_errors(spec: rs.RotarySpec, responses: PairResponses) -> Floats:
-    """Measured angles minus the spec's, radians, wrapped into (-pi, pi]."""
-    cos, sin = rs.cos_sin(responses.positions, spec, dtype=np.float64)
-    measured = responses.angles
-    wrapped: Floats = np.arctan2(
-        np.sin(measured) * cos - np.cos(measured) * sin,
-        np.cos(measured) * cos + np.sin(measured) * sin,
-    )
-    return wrapped
 
 
 def worst(

@@ -18,10 +18,23 @@ from rotary_spec_conformance.target import Target
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Places = npt.NDArray[Any]
+"""Positions, or coordinates where the target takes them."""
 
 
 class TargetMisbehaved(Exception):
     """The target raised, or returned something that is not its result; the text says what."""
+
+
+def on_every_axis(positions: npt.ArrayLike, axes: int | None) -> Places:
+    """Positions of text, which stands at the same place on every axis: shape (axes, ...).
+
+    Without axes, the positions as they are.
+    """
+    places = np.asarray(positions)
+    if axes is None:
+        return places
+    return np.ascontiguousarray(np.broadcast_to(places, (axes, *places.shape)))
 
 
 class Probe:
@@ -41,7 +54,12 @@ class Probe:
         self.instance = _guarded(target.build, "while it was built")
 
     def __call__(
-        self, x: npt.ArrayLike, positions: npt.ArrayLike, dtype: str | None = None
+        self,
+        x: npt.ArrayLike,
+        positions: npt.ArrayLike,
+        dtype: str | None = None,
+        *,
+        axial: bool = False,
     ) -> Floats:
         """Rows rotated by their positions, as float64.
 
@@ -49,13 +67,17 @@ class Probe:
         ----------
         x : host array, shape (batch, heads, seq, head_dim)
         positions : host integers, shape (seq,), or (batch, seq) for targets that take them
+            Where the target has axes, all of them stand there.
+        axial : bool
+            Whether ``positions`` say where each axis stands, shape (axes, seq) or
+            (axes, batch, seq); floating ones are coordinates.
         """
         host = np.asarray(x, dtype=np.float64)
-        ids = np.asarray(positions, dtype=np.int64)
         dtype = dtype or self.dtype
         if self.target.positions == "explicit":
-            native_ids = self.framework.asarray(ids, "int64")
-            return self.read(self.call(self.native(host, dtype), native_ids), host.shape)
+            ids = self.native_ids(positions, axial=axial)
+            return self.read(self.call(self.native(host, dtype), ids), host.shape)
+        ids = np.asarray(positions, dtype=np.int64)
         if self.target.positions == "offset":
             return self._by_runs(host, ids, dtype)
         return self._by_arange(host, ids, dtype)
@@ -86,8 +108,13 @@ class Probe:
     def native_positions(self, count: int) -> Any:
         """Positions 0 .. count-1, as the target takes them."""
         if self.target.positions == "explicit":
-            return self.framework.asarray(np.arange(count), "int64")
+            return self.native_ids(np.arange(count))
         return 0 if self.target.positions == "offset" else None
+
+    def native_ids(self, positions: npt.ArrayLike, *, axial: bool = False) -> Any:
+        """Explicit positions as an array of the framework; see `__call__`."""
+        places = np.asarray(positions) if axial else on_every_axis(positions, self.target.axes)
+        return self.framework.asarray(places, "float32" if places.dtype.kind == "f" else "int64")
 
     def read(self, y: Any, shape: tuple[int, ...]) -> Floats:
         """The target's answer as float64, or `TargetMisbehaved` if it is not an array like x."""
@@ -104,18 +131,20 @@ class Probe:
         host: Floats = _guarded(lambda: self.framework.to_numpy(y), "while its result was read")
         return host
 
-    def responses(self, vectors: npt.ArrayLike, positions: npt.ArrayLike) -> Floats:
+    def responses(
+        self, vectors: npt.ArrayLike, positions: npt.ArrayLike, *, axial: bool = False
+    ) -> Floats:
         """Where each vector goes at each position, shape (vectors, positions, head_dim).
 
         Explicit positions put everything on the sequence axis, the one axis that a rotary
         embedding must read; the others need the vectors on the heads axis.
         """
         v = np.asarray(vectors, dtype=np.float64)
-        ids = np.asarray(positions, dtype=np.int64)
+        ids = np.asarray(positions)
         if self.target.positions == "explicit":
-            rows = np.repeat(v, len(ids), axis=0)[None, None]
-            flat: Floats = self(rows, np.tile(ids, len(v)))
-            return flat.reshape(len(v), len(ids), -1)
+            rows = np.repeat(v, ids.shape[-1], axis=0)[None, None]
+            flat: Floats = self(rows, np.tile(ids, len(v)), axial=axial)
+            return flat.reshape(len(v), ids.shape[-1], -1)
         out: Floats = self(np.repeat(v[None, :, None], len(ids), axis=2), ids)[0]
         return out
 

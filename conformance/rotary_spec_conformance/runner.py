@@ -52,7 +52,8 @@ def check(
     target : Target, function, module or factory
         Anything but a `Target` goes through `adapt`, with ``framework`` and ``options``.
     spec : RotarySpec
-        What the implementation is held against.
+        What the implementation is held against. With sections, the target takes positions on as
+        many axes.
     framework : {"numpy", "torch", "jax", "cupy", "mlx"} or None
         None: inferred.
     dtypes : sequence of str or None
@@ -77,7 +78,8 @@ def check(
     Raises
     ------
     TargetError
-        If the target cannot be adapted, its head_dim is not the spec's, or no dtype is left.
+        If the target cannot be adapted, its head_dim or its number of axes is not the spec's, or
+        no dtype is left.
 
     Examples
     --------
@@ -139,6 +141,12 @@ def _context(
     limit = min(max_position or usual, target.max_position or LIMIT)
     if limit < FEWEST:
         raise TargetError(f"{target.name} serves {limit} positions, the checks need {FEWEST}")
+    axes = spec.sections.axes if spec.sections else None
+    if target.axes != axes:
+        raise TargetError(
+            f"{target.name}: {_counted(target.axes)}, the spec has {_counted(axes)}. "
+            "Hint: axes and sections belong together"
+        )
     there = target.supported_dtypes()
     chosen = tuple(dtypes) if dtypes else target.usual_dtypes()
     if missing := [d for d in chosen if d not in there]:
@@ -149,6 +157,10 @@ def _context(
     if quick and not dtypes:
         chosen = _one_of_each_width(chosen)
     return Context(replace(target, dtypes=chosen), spec, limit, quick)
+
+
+def _counted(axes: int | None) -> str:
+    return "positions on no axes" if axes is None else f"positions on {axes} axes"
 
 
 def _one_of_each_width(dtypes: tuple[str, ...]) -> tuple[str, ...]:

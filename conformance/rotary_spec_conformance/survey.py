@@ -15,9 +15,10 @@ import rotary_spec as rs
 from rotary_spec import RotarySpecError
 from rotary_spec_conformance.catalog import transformers_any
 from rotary_spec_conformance.catalog.transformers_build import Built, Unbuilt
-from rotary_spec_conformance.catalog.transformers_claims import verdict
+from rotary_spec_conformance.catalog.transformers_claims import on_its_axes, verdict
 from rotary_spec_conformance.identification.identify import identify
 from rotary_spec_conformance.identification.result import Identification
+from rotary_spec_conformance.probe import on_every_axis
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Row:
         Sign of the angle.
     rotated : str
         Lanes that turn, "64 of 128".
+    axes : str
+        Pairs per axis, where positions are on several: "16+24+24", with what is not the default of
+        `rotary_spec.Sections`.
     base : float or None
     schedule : str
     attention_factor : float or None
@@ -62,6 +66,7 @@ class Row:
     layout: str = ""
     direction: str = ""
     rotated: str = ""
+    axes: str = ""
     base: float | None = None
     schedule: str = ""
     attention_factor: float | None = None
@@ -114,6 +119,7 @@ def survey(
 def _row(model_type: str, one: Built | Unbuilt) -> Row:
     if isinstance(one, Unbuilt):
         return Row(one.name, model_type, one.code, "not built", reason=one.reason)
+    one = on_its_axes(one)
     try:
         found = identify(one.target)
         conforms = verdict(one, found)
@@ -133,6 +139,7 @@ def _row(model_type: str, one: Built | Unbuilt) -> Row:
         layout=_layout(found),
         direction="-" if found.inverse else "+",
         rotated=_rotated(found.rotated, one.target.head_dim),
+        axes=_axes(found.closest),
         base=found.base,
         schedule=_schedule(found.schedule),
         attention_factor=found.attention_factor,
@@ -160,6 +167,18 @@ def _rotated(lanes: tuple[int, ...], head_dim: int) -> str:
     return f"last {text}" if lanes[-1] == head_dim - 1 else f"{text}, from {lanes[0]}"
 
 
+def _axes(spec: rs.RotarySpec | None) -> str:
+    """Pairs per axis, and the fields of the sections that are not their defaults."""
+    if spec is None or spec.sections is None:
+        return ""
+    said = (
+        getattr(spec.sections, field.name)
+        for field in fields(spec.sections)[1:]
+        if getattr(spec.sections, field.name) != field.default
+    )
+    return ", ".join(["+".join(map(str, spec.sections.sizes)), *said])
+
+
 def _schedule(schedule: rs.Schedule | None) -> str:
     """The rope_type with the parameters that are not its defaults."""
     if schedule is None:
@@ -180,5 +199,6 @@ def _table_dtype(one: Built) -> str:
         return ""
     framework = one.target.framework
     x = framework.asarray([[[[1.0] * one.target.head_dim] * 2]], "bfloat16")
-    ids = None if one.call.ids == "implied" else framework.asarray([[0, 1]], "int64")
+    rows = on_every_axis([[0, 1]], one.target.axes)
+    ids = None if one.call.ids == "implied" else framework.asarray(rows, "int64")
     return framework.dtype_of(one.call.tables(x, ids)[0])

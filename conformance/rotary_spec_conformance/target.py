@@ -15,7 +15,8 @@ Rotary = Callable[[Any, Any], Any]
 """``f(x, positions) -> y`` with x of shape (batch, heads, seq, head_dim).
 
 ``positions`` is an integer array of shape (seq,) or (batch, seq) where they are explicit, a Python
-int (the position of the first row) where they are an offset, and None for ``arange``.
+int (the position of the first row) where they are an offset, and None for ``arange``. Where a token
+stands on several axes, explicit positions have shape (axes, seq) or (axes, batch, seq).
 """
 
 
@@ -40,6 +41,10 @@ class Target:
         Floating dtypes that it takes; None: all that the framework has.
     row_positions : bool
         Whether explicit positions may differ by batch row, shape (batch, seq).
+    axes : int or None
+        Number of position axes (such as time, row, column); None where a position is one number.
+    coordinates : bool
+        Whether positions on several axes may be float32 coordinates, as in vision.
     fresh : bool
         Whether `build` makes independent instances; False for a plain function.
     given_tables : bool
@@ -65,6 +70,8 @@ class Target:
     max_position: int | None = None
     dtypes: tuple[str, ...] | None = None
     row_positions: bool = False
+    axes: int | None = None
+    coordinates: bool = False
     fresh: bool = True
     given_tables: bool = False
     in_place: bool = False
@@ -80,12 +87,23 @@ class Target:
             raise TargetError(
                 f"positions must be 'explicit', 'offset' or 'arange', got {self.positions!r}"
             )
+        self._check_axes()
         unknown = set(self.dtypes or ()) - set(type(self.framework).dtypes)
         if unknown:
             raise TargetError(
                 f"dtypes must be of {', '.join(type(self.framework).dtypes)}; "
                 f"got {', '.join(sorted(unknown))}"
             )
+
+    def _check_axes(self) -> None:
+        if self.axes is None:
+            if self.coordinates:
+                raise TargetError("coordinates need axes, the number of axes that they are on")
+            return
+        if isinstance(self.axes, bool) or not isinstance(self.axes, int) or self.axes < 1:
+            raise TargetError(f"axes must be a positive integer or None, got {self.axes!r}")
+        if self.positions != "explicit":
+            raise TargetError(f"axes need explicit positions, got {self.positions!r} ones")
 
     def supported_dtypes(self) -> tuple[str, ...]:
         """The dtypes to test: declared by the target and available in its framework."""

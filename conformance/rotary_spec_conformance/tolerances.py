@@ -9,17 +9,20 @@ more, u_out |y|.
 *Float32 angles.* m * theta_i in float32 carries the rounding of theta_i, of the product and of the
 reduction, 3u; and ``pow`` amplifies the rounding of its exponent 2i/d by ln(base), twice over for
 implementations that take ``exp(-2i/d * ln(base))``: |error of the angle| <= m theta_i u
-(3 + 2 ln(base) 2i/d), with theta_i before scaling, because schedules scale afterwards.
+(3 + 2 ln(base) 2i/d), with theta_i before scaling, because schedules scale afterwards. A pair of
+one axis has m of that axis; ln(base) 2i/d is -ln(theta_i) then too, wherever its index starts anew.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 import rotary_spec as rs
-from rotary_spec import RotarySpec
-from rotary_spec.schedules import paper_frequencies
+from rotary_spec import Default, RotarySpec
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,11 +47,24 @@ def component(dtype: str, magnitude: float = 1.0) -> float:
 
 
 def float32_angle(spec: RotarySpec, positions: npt.ArrayLike) -> Floats:
-    """Bound on the angle error of float32 angles, radians, shape (positions, pairs)."""
-    index = np.arange(spec.pairs)
-    bracket = 3 + 2 * abs(np.log(spec.base)) * 2 * index / spec.rotary_dim
-    unscaled = np.asarray([float(t) for t in paper_frequencies(spec.base, spec.rotary_dim)])
-    unscaled = np.maximum(unscaled, rs.frequencies(spec))  # explicit ones know no base
-    m = np.abs(np.asarray(positions, dtype=np.float64))[:, None]
-    bound: Floats = m * unscaled * UNIT_ROUNDOFF["float32"] * bracket
+    """Bound on the angle error of float32 angles, radians, shape (..., pairs).
+
+    ``positions`` are of shape (...), or (axes, ...) for a spec with sections.
+    """
+    m = np.abs(np.asarray(positions, dtype=np.float64))
+    if spec.axis_of_pair is None:
+        by_pair = m[..., None]
+    else:
+        by_pair = np.moveaxis(m, 0, -1)[..., list(spec.axis_of_pair)]
+    bound: Floats = by_pair * _angle_per_position(spec)
+    return bound
+
+
+@lru_cache(maxsize=64)
+def _angle_per_position(spec: RotarySpec) -> Floats:
+    """`float32_angle` at position 1, shape (pairs,)."""
+    unscaled = rs.frequencies(replace(spec, schedule=Default()))
+    bracket = 3 + 2 * np.abs(np.log(unscaled))
+    scaled = np.maximum(unscaled, rs.frequencies(spec))  # explicit ones know no base
+    bound: Floats = scaled * UNIT_ROUNDOFF["float32"] * bracket
     return bound

@@ -17,7 +17,10 @@ from rotary_spec.cli import app
 from rotary_spec_conformance.commands.survey import COLUMNS, cells, markdown, summary
 from rotary_spec_conformance.survey import Row, survey
 
-TYPES = ["llama", "nanochat", "deepseek_v3", "deepseek_v4", "gemma4_text", "vjepa2", "dinov3_vit"]
+TYPES = [
+    "llama", "nanochat", "deepseek_v3", "deepseek_v4", "gemma4_text", "gemma4_vision",
+    "qwen3_vl_text", "vjepa2", "dinov3_vit",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,8 @@ def rows() -> dict[str, Row]:
 def test_a_row_for_each(rows: dict[str, Row]) -> None:
     assert list(rows) == [
         "llama", "nanochat", "deepseek_v3", "deepseek_v4:main", "deepseek_v4:compress",
-        "gemma4_text:full_attention", "gemma4_text:sliding_attention", "vjepa2", "dinov3_vit",
+        "gemma4_text:full_attention", "gemma4_text:sliding_attention", "gemma4_vision",
+        "qwen3_vl_text", "vjepa2", "dinov3_vit",
     ]  # fmt: skip
     assert {row.model_type for row in rows.values()} == set(TYPES)
 
@@ -50,6 +54,15 @@ def test_the_odd_ones(rows: dict[str, Row]) -> None:
     assert rows["deepseek_v4:main"].rotated == "last 64 of 512"
     assert rows["gemma4_text:full_attention"].rotated == "128 of 512, apart"
     assert rows["gemma4_text:full_attention"].schedule.startswith("proportional(")
+
+
+def test_those_of_several_axes(rows: dict[str, Row]) -> None:
+    """Checked with a position per axis, so that their schedules have names."""
+    vision, text = rows["gemma4_vision"], rows["qwen3_vl_text"]
+    assert vision.axes == "16+16, restart, within"
+    assert (vision.layout, vision.base, vision.schedule) == ("half", 100.0, "default")
+    assert text.axes == "24+20+20, interleaved"
+    assert rows["llama"].axes == ""
 
 
 def test_what_is_not_identified_says_why(rows: dict[str, Row]) -> None:
@@ -75,10 +88,10 @@ def test_printed(rows: dict[str, Row]) -> None:
     assert {len(cells(row)) for row in chosen} == {len(COLUMNS)}
     lines = markdown(chosen)
     assert len(lines) == 2 + len(chosen) + 2
-    assert lines[2].startswith("| llama | half | + | 128 of 128 | 10000 | default |")
+    assert lines[2].startswith("| llama | half | + | 128 of 128 |  | 10000 | default |")
     assert summary(chosen) == (
-        "9 rotary embeddings of 7 model types: 7 identified, 1 not rotary, 1 not built. "
-        "As their configs say: 7 yes, 0 no, 0 whose config says nothing."
+        "11 rotary embeddings of 9 model types: 9 identified, 1 not rotary, 1 not built. "
+        "As their configs say: 9 yes, 0 no, 0 whose config says nothing."
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import rotary_spec as rs
-from rotary_spec_backends import available, select, status
-from rotary_spec_conformance import Target, check
-from rotary_spec_conformance.inference import framework_named
+from rotary_spec_backends import available
+from rotary_spec_conformance import check
+from tests.conformance.own_targets import backend_target
 
 STATUS = {status.name: status for status in available()}
 SPECS = {
@@ -23,26 +23,8 @@ SPECS = {
         attention_factor=1.2,
         inverse=True,
     ),
+    "axes": rs.RotarySpec(head_dim=16, layout="half", sections=(2, 3, 3)),
 }
-
-
-def backend_target(name: str, spec: rs.RotarySpec, device: str | None = None) -> Target:
-    backend = select(name, device=device)
-
-    def rotate(x, positions):
-        ids = positions if positions.ndim == 1 else positions[:, None]
-        return backend.rotate(x, ids, spec)
-
-    return Target(
-        name,
-        build=lambda: rotate,
-        framework=framework_named(name, device),
-        head_dim=spec.head_dim,
-        dtypes=status(name).dtypes,
-        row_positions=True,
-        fresh=False,
-        pair=lambda: lambda q, k, positions: backend.rotate((q, k), positions, spec),
-    )
 
 
 def assert_exact(report):
@@ -53,7 +35,7 @@ def assert_exact(report):
     }
 
 
-@pytest.mark.parametrize("layout", ["interleaved", "half", "everything"])
+@pytest.mark.parametrize("layout", SPECS)
 @pytest.mark.parametrize("name", ["numpy", "torch"])
 def test_conforms_exactly_in_every_dtype(name, layout):
     report = check(backend_target(name, SPECS[layout]), SPECS[layout])
@@ -70,8 +52,14 @@ def test_jax_conforms_exactly_in_every_dtype(layout):
     assert {grade.dtype for grade in report.grades} == {"float32", "float16", "bfloat16"}
 
 
+def test_jax_conforms_exactly_on_several_axes():
+    """In one dtype, for the same reason."""
+    pytest.importorskip("jax")
+    assert_exact(check(backend_target("jax", SPECS["axes"]), SPECS["axes"], dtypes=["float32"]))
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("layout", ["interleaved", "half", "everything"])
+@pytest.mark.parametrize("layout", SPECS)
 @pytest.mark.parametrize("name", ["torch", "jax", "cupy"])
 def test_conforms_exactly_on_a_gpu(name, layout):
     devices = [device for device in STATUS[name].devices if device.startswith("cuda")]

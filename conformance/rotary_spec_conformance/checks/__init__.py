@@ -14,12 +14,14 @@ from rotary_spec_conformance.checks import (
     frequencies,
     precision,
     positions,
+    axes,
     gradient,
     bad_input,
 )
 # isort: on
 
 __all__ = [
+    "axes",
     "bad_input",
     "equivariance",
     "frequencies",

@@ -4,8 +4,6 @@ affair, so these are SHOULD clauses.
 
 from __future__ import annotations
 
-import numpy as np
-
 from rotary_spec_conformance.context import Context
 from rotary_spec_conformance.probe import TargetMisbehaved
 from rotary_spec_conformance.registry import NotRun, Outcome, clause
@@ -36,7 +34,7 @@ def unmatched_positions(context: Context, dtype: str) -> Outcome:
     probe = context.fresh(dtype)
     x = probe.framework.asarray(context.random(1, 2, 4, context.target.head_dim), dtype)
     try:
-        y = probe.call(x, probe.framework.asarray(np.arange(3), "int64"))
+        y = probe.call(x, probe.native_positions(3))
     except TargetMisbehaved as refusal:
         return Outcome(0.0, 0.0, message=str(refusal))
     shape = tuple(getattr(y, "shape", ()))

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
+from typing import get_args
 
 import numpy as np
 
 import rotary_spec as rs
+from rotary_spec import Sections
+from rotary_spec.sections import SectionFrequencies
 from rotary_spec_conformance import tolerances
+from rotary_spec_conformance.axis_orders import ORDERS
 from rotary_spec_conformance.checks.rotation import STRUCTURE
 from rotary_spec_conformance.context import Context, worst
 from rotary_spec_conformance.probe import Floats
 from rotary_spec_conformance.registry import NotRun, Outcome, clause
+from rotary_spec_conformance.responses import apart
 
 
 @clause("FREQ-1", "frequencies are the schedule's", needs=(*STRUCTURE, "STATE-1"))
@@ -25,17 +31,17 @@ def frequencies(context: Context, dtype: str) -> Outcome:
     positions = small.positions[1:]
     theta = rs.frequencies(context.spec)
     turned = small.angles[1:] - small.angles[0]
-    sign = -1.0 if np.sum(np.sin(turned[0])) < 0 else 1.0
+    sign = -1.0 if apart(turned[0], -theta).sum() < apart(turned[0], theta).sum() else 1.0
     error = sign * turned - positions[:, None] * theta
     outcome = worst(
         np.arctan2(np.sin(error), np.cos(error)),
-        tolerances.float32_angle(context.spec, positions) + 4 * tolerances.component(dtype),
+        context.float32_angle(positions) + 4 * tolerances.component(dtype),
         "rad",
         lambda i: {"position": int(positions[i[0]]), "pair": i[1]},
     )
     if not np.any(turned):
         message = "nothing is rotated: every position gives the same"
-    elif narrow := _rounded_to(sign * turned[0], theta, context.spec):
+    elif narrow := _rounded_to(sign * turned[0], theta, context.float32_angle([1])[0]):
         message = f"the frequencies are the spec's, rounded to {narrow}: was a buffer cast to it?"
     else:
         # Angles from position 0 to 1 are frequencies where they are below one turn.
@@ -43,9 +49,9 @@ def frequencies(context: Context, dtype: str) -> Outcome:
     return replace(outcome, message=message)
 
 
-def _rounded_to(measured: Floats, theta: Floats, spec: rs.RotarySpec) -> str | None:
+def _rounded_to(measured: Floats, theta: Floats, angle: Floats) -> str | None:
     """The 16-bit dtype whose rounding of the frequencies gives the measured ones, if any."""
-    bound = tolerances.float32_angle(spec, [1])[0] + 4 * tolerances.component("float32")
+    bound = angle + 4 * tolerances.component("float32")
     fraction, exponent = np.frexp(theta)
     for dtype, bits in (("bfloat16", 8), ("float16", 11)):
         rounded = np.ldexp(np.rint(fraction * 2**bits), exponent - bits)
@@ -55,8 +61,32 @@ def _rounded_to(measured: Floats, theta: Floats, spec: rs.RotarySpec) -> str | N
     return None
 
 
+def _otherwise_shared(measured: Floats, theta: Floats, spec: rs.RotarySpec) -> str | None:
+    """How else the frequencies are shared out among the axes, where that explains them."""
+    if spec.sections is None:
+        return None
+    for order, frequencies in product(ORDERS, get_args(SectionFrequencies)):
+        try:
+            other = replace(
+                spec, sections=Sections(spec.sections.sizes, order, frequencies=frequencies)
+            )
+        except rs.SpecError:
+            continue
+        expected = rs.frequencies(other) % (2 * np.pi)
+        if np.allclose(measured, expected, rtol=1e-4, atol=0) and not np.allclose(expected, theta):
+            found, said = (
+                f"{s.frequencies} between the axes, in {s.order} order"
+                for s in (other.sections, spec.sections)
+                if s is not None
+            )
+            return f"the frequencies are {found}; the spec's are {said}"
+    return None
+
+
 def describe(measured: Floats, theta: Floats, spec: rs.RotarySpec) -> str:
     """In words, how measured frequencies differ from the spec's."""
+    if (sharing := _otherwise_shared(measured, theta, spec)) is not None:
+        return sharing
     with np.errstate(all="ignore"):
         ratio = measured / theta
         exponent = -2 * np.arange(len(theta)) / spec.rotary_dim

@@ -101,7 +101,7 @@ def grade(context: Context, dtype: str) -> Grade:
 
 def _component_errors(context: Context, ladder: Ladder) -> Floats:
     """Differences of the 2 x 2 blocks from A R, shape (positions, pairs, 2, 2)."""
-    cos, sin = rs.cos_sin(ladder.responses.positions, context.spec, dtype=np.float64)
+    cos, sin = context.cos_sin(context.everywhere(ladder.responses.positions))
     expected = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
     return np.asarray(ladder.responses.matrix - expected)
 
@@ -111,8 +111,7 @@ def _component_bound(context: Context, dtype: str) -> float:
 
 
 def _angle_bound(context: Context, positions: Ints) -> Floats:
-    bound = tolerances.float32_angle(context.spec, positions)
-    return np.asarray(rs.attention_factor(context.spec) * bound)
+    return np.asarray(rs.attention_factor(context.spec) * context.float32_angle(positions))
 
 
 def _explain(ladder: Ladder, position: int) -> str:

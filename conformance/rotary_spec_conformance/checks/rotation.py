@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 import rotary_spec as rs
-from rotary_spec.layouts import input_lanes, output_lanes, pair_lanes
-from rotary_spec.spec import LAYOUTS, Layout
+from rotary_spec.layouts import input_lanes, output_lanes
+from rotary_spec.sections import Pairing
+from rotary_spec.spec import LAYOUTS
 from rotary_spec_conformance import tolerances
 from rotary_spec_conformance.context import OPERATOR_POSITIONS, Context, worst
 from rotary_spec_conformance.probe import Floats
 from rotary_spec_conformance.registry import NotRun, Outcome, clause
+from rotary_spec_conformance.responses import apart
 
 STRUCTURE = ("ROT-2", "PART-1")
 """Clauses that must hold before angles can be read from the spec's pairs."""
@@ -77,16 +81,17 @@ def pairs(context: Context, dtype: str) -> Outcome:
     )
     if not outcome.holds:
         return replace(outcome, message=_pairing(spec, operator))
-    turned = _one_angle(spec, operator, dtype)
+    turned = _one_angle(context, dtype)
     return outcome if turned.holds else turned
 
 
 def _pairing(spec: rs.RotarySpec, operator: Floats) -> str:
     """What is paired instead, with a hint where other layouts explain it."""
-    fit = _fitting_layouts(spec, operator)
-    if fit and (fit[0] != fit[1] or spec.output_layout):
+    fit = _fitting(spec, operator)
+    if fit and (fit.output_layout or spec.output_layout):
         return (
-            f"the input layout is {fit[0]} and the output layout {fit[1]}, the spec says "
+            f"the input layout is {fit.layout} and the output layout "
+            f"{fit.output_layout or fit.layout}, the spec says "
             f"{spec.layout} and {spec.output_layout or spec.layout}"
         )
     first, second = input_lanes(spec)
@@ -94,27 +99,45 @@ def _pairing(spec: rs.RotarySpec, operator: Floats) -> str:
     added[first[0]] = 0.0
     return (
         f"lane {first[0]} is paired with lane {int(np.argmax(added))}, the spec pairs it with "
-        f"{second[0]}{f'. Hint: this is the {fit[0]} layout' if fit else ''}"
+        f"{second[0]}{f'. Hint: this is {_named(fit, spec)}' if fit else ''}"
     )
 
 
-def _fitting_layouts(spec: rs.RotarySpec, operator: Floats) -> tuple[Layout, Layout] | None:
-    """The input and output layouts whose pairs hold every entry of the rotated lanes, if any."""
-    for taken, given in product(LAYOUTS, LAYOUTS):
-        ins, outs = (pair_lanes(x, spec.rotary_dim, spec.rotary_start) for x in (taken, given))
+def _named(fit: rs.RotarySpec, spec: rs.RotarySpec) -> str:
+    if fit.blocks != spec.blocks:
+        return f"the {fit.layout} layout " + (
+            "within the lanes of each axis" if len(fit.blocks) > 1 else "across all rotated lanes"
+        )
+    return f"the {fit.layout} layout"
+
+
+def _fitting(spec: rs.RotarySpec, operator: Floats) -> rs.RotarySpec | None:
+    """The spec with the layouts whose pairs hold every entry of the rotated lanes, if any."""
+    for other in _arrangements(spec):
+        ins, outs = input_lanes(other), output_lanes(other)
         rest = np.where(_pair_mask(ins, outs, spec.head_dim), 0.0, operator)
         if not rest[:, sorted(outs[0] + outs[1])].any():
-            return taken, given
+            return other
     return None
 
 
-def _one_angle(spec: rs.RotarySpec, operator: Floats, dtype: str) -> Outcome:
+def _arrangements(spec: rs.RotarySpec) -> Iterator[rs.RotarySpec]:
+    """The spec in every layout, its pairs across all lanes or within those of each axis."""
+    kinds = [spec.sections]
+    if spec.sections is not None and spec.sections.order == "chunked":
+        kinds = [replace(spec.sections, pairing=pairing) for pairing in get_args(Pairing)]
+    for sections, taken, given in product(kinds, LAYOUTS, LAYOUTS):
+        yield replace(spec, layout=taken, output_layout=given, sections=sections)
+
+
+def _one_angle(context: Context, dtype: str) -> Outcome:
     """Whether each pair's block has the form [[c, -s], [s, c]], within the bound of each entry."""
+    spec, operator = context.spec, context.operator
     (first, second), (to_first, to_second) = input_lanes(spec), output_lanes(spec)
     c, minus_s = operator[:, to_first, first], operator[:, to_first, second]
     s, other_c = operator[:, to_second, first], operator[:, to_second, second]
     positions = OPERATOR_POSITIONS[: len(operator)]
-    bound = tolerances.component(dtype) + tolerances.float32_angle(spec, positions)
+    bound = tolerances.component(dtype) + context.float32_angle(positions)
     outcome = worst(
         np.stack([c - other_c, s + minus_s]),
         2 * rs.attention_factor(spec) * bound,
@@ -170,12 +193,14 @@ def direction(context: Context, dtype: str) -> Outcome:
     """Share of pairs that turn the other way between positions 0 and 1."""
     turned = _turn(context)
     sign = -1.0 if context.spec.inverse else 1.0
-    wrong = float(np.mean(sign * turned < 0))
+    theta = sign * rs.frequencies(context.spec)
+    backwards = apart(turned, -theta) < apart(turned, theta)
+    wrong = float(np.mean(backwards))
     return Outcome(
         wrong,
         0.0,
         "rel",
-        {"position": 1, "pair": int(np.argmax(sign * turned < 0))},
+        {"position": 1, "pair": int(np.argmax(backwards))},
         f"{wrong:.0%} of the pairs rotate by -m*theta where the spec rotates by +m*theta: the "
         "sine has the wrong sign"
         if sign > 0

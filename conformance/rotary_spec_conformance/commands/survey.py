@@ -18,7 +18,7 @@ from rotary_spec_conformance.commands.terminal import CONFORMS, COULD_NOT_RUN
 from rotary_spec_conformance.survey import Row, survey
 
 COLUMNS = (
-    "model type", "layout", "±", "rotated", "base", "schedule", "A", "tables", "angles",
+    "model type", "layout", "±", "rotated", "axes", "base", "schedule", "A", "tables", "angles",
     "trusted to", "as its config",
 )  # fmt: skip
 
@@ -77,6 +77,7 @@ def cells(row: Row) -> tuple[str, ...]:
         row.layout,
         row.direction,
         row.rotated,
+        row.axes,
         "" if row.base is None else f"{row.base:.10g}",
         row.schedule,
         "" if factor is None or factor == 1 else f"{factor:.6g}",

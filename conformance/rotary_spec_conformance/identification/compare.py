@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,14 @@ from rotary_spec_conformance import tolerances
 from rotary_spec_conformance.context import rungs
 from rotary_spec_conformance.identification.identify import identify, target_of
 from rotary_spec_conformance.identification.result import Identification
-from rotary_spec_conformance.probe import Floats, Ints, Probe, TargetMisbehaved
+from rotary_spec_conformance.probe import (
+    Floats,
+    Ints,
+    Places,
+    Probe,
+    TargetMisbehaved,
+    on_every_axis,
+)
 from rotary_spec_conformance.runner import ARANGE_POSITIONS, POSITIONS
 from rotary_spec_conformance.target import Target
 
@@ -153,7 +161,7 @@ def compare(
     Raises
     ------
     TargetError
-        If one cannot be adapted, or their head_dims differ.
+        If one cannot be adapted, or their head_dims or axes differ.
 
     Examples
     --------
@@ -168,6 +176,11 @@ def compare(
     "rs.convert_projection(weight, from_layout='interleaved', to_layout='half', head_dim=8)"
     """
     targets = [target_of(one, head_dim, options) for one in (a, b)]
+    if targets[0].axes != targets[1].axes:
+        raise TargetError(
+            f"axes differ: {targets[0].name} has {targets[0].axes}, {targets[1].name} has "
+            f"{targets[1].axes}"
+        )
     first, second = (identify(target) for target in targets)
     if targets[0].head_dim != targets[1].head_dim:
         raise TargetError(
@@ -198,10 +211,16 @@ def compare(
 def _permutations(
     a: Identification, b: Identification, identity: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Lanes of ``a`` in the places of ``b``'s, for inputs and outputs, pair by frequency."""
+    """Lanes of ``a`` in the places of ``b``'s, for inputs and outputs, pair by frequency.
+
+    Pairs of one axis are matched with pairs of that axis.
+    """
     if not (a.is_rotary and b.is_rotary) or len(a.pairs) != len(b.pairs):
         return None
-    order_a, order_b = (np.argsort(-x.frequencies, kind="stable") for x in (a, b))
+    order_a, order_b = (
+        np.lexsort((-x.frequencies, np.asarray(x.axis_of_pair or (0,) * len(x.pairs))))
+        for x in (a, b)
+    )
     turned = a.inverse != b.inverse  # the same turn, seen from the other member
 
     def matched(of_a: tuple[tuple[int, int], ...], of_b: tuple[tuple[int, int], ...]) -> Any:
@@ -233,21 +252,33 @@ def _first_difference(
     ]
     probes = [Probe(target, dtype) for target in targets]
     reached = 0
-    for positions in rungs(min(limits), min(limits), quick=True):
-        x = np.random.default_rng(0).standard_normal((1, 1, len(positions), len(inputs)))
+    for positions in _probed(min(limits), targets[0].axes):
+        x = np.random.default_rng(0).standard_normal((1, 1, positions.shape[-1], len(inputs)))
         x = targets[0].framework.to_numpy(targets[0].framework.asarray(x, dtype))
         try:
-            difference = (
-                probes[1](x[..., inputs], positions) - probes[0](x, positions)[..., outputs]
-            )
+            turned = [
+                probe(features, positions, axial=targets[0].axes is not None)
+                for probe, features in zip(probes, (x, x[..., inputs]), strict=True)
+            ]
         except TargetMisbehaved:
-            return int(positions[0]), reached
-        bound = _bound(x, positions, dtype, identification)
+            return int(positions.min()), reached
+        difference = turned[1] - turned[0][..., outputs]
+        furthest = positions.reshape(-1, positions.shape[-1]).max(axis=0)
+        bound = _bound(x, furthest, dtype, identification)
         beyond = ~(np.abs(difference) <= 2 * bound[..., outputs]).all(axis=(0, 1, 3))
         if beyond.any():
-            return int(positions[beyond].min()), reached
-        reached = int(positions[-1])
+            return int(furthest[beyond].min()), reached
+        reached = int(furthest.max())
     return None, reached
+
+
+def _probed(limit: int, axes: int | None) -> Iterator[Places]:
+    """Positions of every size; with axes, each rung in another order on each axis."""
+    for rung in rungs(limit, limit, quick=True):
+        if axes is None:
+            yield rung
+        else:
+            yield np.stack([np.roll(rung, axis * (len(rung) // axes)) for axis in range(axes)])
 
 
 def _bound(x: Floats, positions: Ints, dtype: str, identification: Identification) -> Floats:
@@ -255,7 +286,9 @@ def _bound(x: Floats, positions: Ints, dtype: str, identification: Identificatio
     u = tolerances.unit_roundoff(dtype)
     size = np.broadcast_to(5 * u * np.abs(x).max(axis=-1, keepdims=True) * 2, x.shape).copy()
     if identification.closest is not None:
-        angle = tolerances.float32_angle(identification.closest, positions).max(axis=1)
+        spec = identification.closest
+        places = on_every_axis(positions, spec.sections.axes if spec.sections else None)
+        angle = tolerances.float32_angle(spec, places).max(axis=1)
         size += 2 * np.abs(x).max() * angle[:, None]
     return size * max(identification.attention_factor, 1.0)
 

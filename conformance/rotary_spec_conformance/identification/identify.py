@@ -8,7 +8,6 @@ angles, followed over doubling positions, give the frequencies (`unwrap`), and t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,18 +18,29 @@ from rotary_spec import TargetError
 from rotary_spec.spec import LAYOUTS, Layout
 from rotary_spec_conformance.adapt import adapt
 from rotary_spec_conformance.identification.arrangement import Arrangement, arrange
+from rotary_spec_conformance.identification.axes import AxialFit, axial_fits, axis_of_pair
+from rotary_spec_conformance.identification.dependence import call_dependence, dtype_dependence
 from rotary_spec_conformance.identification.result import Identification
 from rotary_spec_conformance.identification.schedule_fit import Measured, fits
 from rotary_spec_conformance.identification.structure import NotRotary, Structure, read_structure
 from rotary_spec_conformance.identification.unwrap import Frequencies, unwrap
-from rotary_spec_conformance.probe import Floats, Probe, TargetMisbehaved, first_touch
+from rotary_spec_conformance.identification.views import along_diagonal, between_permuted_lanes
+from rotary_spec_conformance.probe import (
+    Floats,
+    Probe,
+    TargetMisbehaved,
+    first_touch,
+)
 from rotary_spec_conformance.results import Grade, Report
 from rotary_spec_conformance.runner import ARANGE_POSITIONS, check
-from rotary_spec_conformance.target import Rotary, Target
-from rotary_spec_conformance.tolerances import NARROW, UNIT_ROUNDOFF
+from rotary_spec_conformance.target import Target
+from rotary_spec_conformance.tolerances import UNIT_ROUNDOFF
 
 POSITIONS = (0, 1, 2, 3, 61, 509)
 """Where the whole matrix is measured: far enough for slow pairs, not beyond small tables."""
+
+BETWEEN = 11 / 32
+"""What these are multiplied by for coordinates, of which integers may all be whole turns."""
 
 
 def identify(
@@ -46,6 +56,8 @@ def identify(
     ----------
     target : Target, function, module or factory
         Anything but a `Target` goes through `adapt`, with ``options``; then head_dim is needed.
+        Options of `adapt` that matter here: ``axes`` for positions on several axes, such as time,
+        row and column, and ``coordinates`` where these may be fractions.
     head_dim : int or None
     verify : bool
         Whether to check the target against what was found. Without, there is no ``spec`` (only
@@ -101,37 +113,23 @@ def _identify(target: Target, verify: bool) -> Identification:
     try:
         first_touch(target)
         probe = Probe(target, dtype)
-        findings += _dtype_dependence(target, dtype)
+        findings += dtype_dependence(target, dtype)
         _check_map(probe, roundoff)
         structure = _structure(target, dtype, end, findings)
         measured = unwrap(Probe(target, dtype), structure, roundoff, end)
-        findings += measured.findings + _call_dependence(target, dtype, structure, end)
+        findings += measured.findings + call_dependence(target, dtype, structure, end)
+        followed = None
+        if target.axes is not None:
+            probe = Probe(target, dtype)
+            followed, unclear = axis_of_pair(probe, structure, measured, roundoff)
+            findings += unclear
     except NotRotary as breach:
         return Identification(
             target.name, False, findings=findings, reason=f"{breach.breach}: {breach}"
         )
     except TargetMisbehaved as problem:
         return Identification(target.name, False, findings=findings, reason=f"it {problem}")
-    return _describe(target, structure, measured, roundoff, findings, verify)
-
-
-def _dtype_dependence(target: Target, dtype: str) -> list[str]:
-    """Whether a longer 16-bit call changes a later one; asked first, while tables are short."""
-    narrow = [d for d in target.usual_dtypes() if d in NARROW and d != dtype]
-    if not narrow:
-        return []
-    end = min(16, target.max_position or 16)
-    x = np.ones((1, 1, end, target.head_dim))
-    probe, short = Probe(target, dtype), end // 2
-    before = probe(x[:, :, :short], np.arange(short))
-    for other in narrow:
-        try:
-            probe(x, np.arange(end), dtype=other)
-        except TargetMisbehaved:
-            return []
-    if np.array_equal(probe(x[:, :, :short], np.arange(short)), before):
-        return []
-    return [f"results depend on the dtype of earlier calls: {dtype} changed after {narrow[-1]}"]
+    return _describe(target, structure, measured, followed, roundoff, findings, verify)
 
 
 def _check_map(probe: Probe, roundoff: float) -> None:
@@ -150,6 +148,8 @@ def _check_map(probe: Probe, roundoff: float) -> None:
 
 def _structure(target: Target, dtype: str, end: int, findings: list[str]) -> Structure:
     positions = np.asarray([p for p in POSITIONS if p < end])
+    if target.coordinates:
+        positions = positions * BETWEEN
     vectors = np.eye(target.head_dim)
     try:
         columns = Probe(target, dtype).responses(vectors, positions)
@@ -170,55 +170,33 @@ def _structure(target: Target, dtype: str, end: int, findings: list[str]) -> Str
     return structure
 
 
-def _call_dependence(target: Target, dtype: str, structure: Structure, end: int) -> list[str]:
-    """Whether rows at small positions change with a large position in the call, or before it."""
-    if target.positions != "explicit":
-        return []
-    near, far = np.arange(1, 9), min(end - 1, 2**15 + 1)
-    if far <= near[-1]:
-        return []
-    vectors = np.zeros((1, target.head_dim))
-    vectors[0, [pair[0] for pair in structure.inputs]] = 1.0
-    probe = Probe(target, dtype)
-    try:
-        alone = probe.responses(vectors, near)
-        beside = probe.responses(vectors, [*near[:-1], far])
-        after = probe.responses(vectors, near)
-    except TargetMisbehaved:
-        return []
-    changed = np.abs(beside - alone)[:, : len(near) - 1].max()
-    found = []
-    if changed > 64 * UNIT_ROUNDOFF[dtype]:
-        found.append(
-            f"frequencies depend on the length of the call: position 1 changes by {changed:.2g} "
-            f"when position {far:,} is in the same call (dynamic)"
-        )
-    if not np.array_equal(after, alone):
-        found.append("results depend on earlier calls: position 1 changed after a longer call")
-    return found
-
-
 def _describe(
     target: Target,
     structure: Structure,
     measured: Frequencies,
+    followed: tuple[int, ...] | None,
     roundoff: float,
     findings: list[str],
     verify: bool,
 ) -> Identification:
     forwards = measured.theta >= 0
     inverse = not forwards.any()
-    arranged = arrange(structure, measured, forwards | inverse, target.head_dim)
+    keep, blocks = forwards | inverse, target.axes is not None
+    arranged = arrange(structure, measured, keep, target.head_dim, blocks=blocks)
     theta = np.abs(measured.theta)[list(arranged.order)]
     uncertainty = measured.uncertainty[list(arranged.order)]
     factor = _factor(measured.magnitude, roundoff)
     findings += _oddities(structure, measured, factor, roundoff)
     padded = np.concatenate([theta, np.zeros(arranged.rotary_dim // 2 - len(theta))])
     blur = np.concatenate([uncertainty, np.zeros(len(padded) - len(theta))])
-    specs = [
-        _spec(target.head_dim, arranged, inverse, fit.base, fit.schedule, factor)
-        for fit in fits(Measured(padded, blur, arranged.rotary_dim))
-    ]
+    spectrum = Measured(padded, blur, arranged.rotary_dim)
+    explained = [AxialFit(fit, None) for fit in fits(spectrum)] if followed is None else []
+    if followed is not None:
+        assert target.axes is not None
+        followed = tuple(followed[i] for i in arranged.order)
+        explained, unnamed = axial_fits(spectrum, followed, target.axes, arranged.pairing)
+        findings += unnamed
+    specs = [_spec(target.head_dim, arranged, inverse, one, factor) for one in explained]
     rotated = tuple(sorted(lane for pair in structure.inputs for lane in pair))
     found = Identification(
         target=target.name,
@@ -231,6 +209,7 @@ def _describe(
         outputs=arranged.outputs,
         permutation=arranged.permutation,
         inverse=inverse,
+        axis_of_pair=followed,
         rotated=rotated,
         frequencies=theta,
         uncertainty=uncertainty,
@@ -269,17 +248,17 @@ def _spec(
     head_dim: int,
     arranged: Arrangement,
     inverse: bool,
-    base: float,
-    schedule: rs.Schedule,
+    explained: AxialFit,
     factor: float,
 ) -> rs.RotarySpec:
+    schedule = explained.fit.schedule
     named = arranged.layout in LAYOUTS
     layout: Layout = arranged.layout if named else "half"  # type: ignore[assignment]
     out: Any = arranged.output_layout if arranged.output_layout in LAYOUTS else None
     implied = schedule.magnitude(None)
     return rs.RotarySpec(
         head_dim,
-        base=base,
+        base=explained.fit.base,
         layout=layout,
         output_layout=out,
         rotary_dim=arranged.rotary_dim,
@@ -287,6 +266,7 @@ def _spec(
         schedule=schedule,
         attention_factor=None if abs(factor - implied) < 1e-6 * implied else factor,
         inverse=inverse,
+        sections=explained.sections,
     )
 
 
@@ -295,11 +275,14 @@ def _verified(found: Identification, target: Target, arranged: Arrangement) -> I
     assert found.closest is not None
     judged = target
     if found.permutation is not None:
-        judged = replace(target, build=_permuted(target, found.permutation), pair=None)
+        judged = between_permuted_lanes(target, found.permutation)
+    nameless = target.axes is not None and found.closest.sections is None
+    if nameless:  # no spec says which axis turns what; what holds for text can still be said
+        judged = along_diagonal(judged)
     report = check(judged, found.closest, quick=True, dtypes=target.usual_dtypes())
     # A spec is of one call: what depends on others, or on the call's length, it does not say.
     stable = not any(" depend on " in finding for finding in found.findings)
-    holds = report.ok and stable and not _uncovered(arranged)
+    holds = report.ok and stable and not nameless and not _uncovered(arranged)
     grade = _grade(report)
     return replace(
         found,
@@ -323,20 +306,3 @@ def _uncovered(arranged: Arrangement) -> bool:
 
 def _grade(report: Report) -> Grade | None:
     return report.grades[0] if report.grades else None
-
-
-def _permuted(target: Target, permutation: tuple[int, ...]) -> Callable[[], Rotary]:
-    """The target between permuted lanes, where its pairs stand in the half layout."""
-    back = [permutation.index(lane) for lane in range(len(permutation))]
-
-    def build() -> Rotary:
-        inner = target.build()
-
-        def rotate(x: Any, positions: Any) -> Any:
-            framework = target.framework
-            y = inner(framework.take(x, back), positions)
-            return framework.take(y, list(permutation))
-
-        return rotate
-
-    return build

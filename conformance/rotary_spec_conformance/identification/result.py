@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import rotary_spec as rs
+from rotary_spec_conformance.axis_orders import listed
 from rotary_spec_conformance.probe import Floats
 
 
@@ -36,6 +37,8 @@ class Identification:
     permutation : tuple of int or None
         For "permuted": lane ``permutation[j]`` of the target is lane j of the half layout.
     inverse : bool
+    axis_of_pair : tuple of int or None
+        For targets with axes: the axis that turns each of ``pairs``, where one does by itself.
     rotated : tuple of int
         Lanes that turn.
     frequencies : array (pairs,)
@@ -63,6 +66,7 @@ class Identification:
     outputs: tuple[tuple[int, int], ...] = ()
     permutation: tuple[int, ...] | None = None
     inverse: bool = False
+    axis_of_pair: tuple[int, ...] | None = None
     rotated: tuple[int, ...] = ()
     frequencies: Floats = field(default_factory=lambda: np.zeros(0))
     uncertainty: Floats = field(default_factory=lambda: np.zeros(0))
@@ -99,6 +103,7 @@ class Identification:
             "outputs": [list(pair) for pair in self.outputs],
             "permutation": self.permutation and list(self.permutation),
             "inverse": self.inverse,
+            "axis_of_pair": self.axis_of_pair and list(self.axis_of_pair),
             "rotated": list(self.rotated),
             "frequencies": self.frequencies.tolist(),
             "uncertainty": self.uncertainty.tolist(),
@@ -134,6 +139,8 @@ class Identification:
             ("attention factor", f"{self.attention_factor:.7g}"),
             ("frequencies", _frequencies(self.frequencies, self.uncertainty)),
         ]
+        if self.axis_of_pair is not None:
+            rows.insert(-1, ("axes", listed(self.axis_of_pair, max(self.axis_of_pair) + 1)))
         if self.precision is not None:
             rows.append(("precision", f"{self.precision}, trusted to {self.trusted_to:,}"))
         return [*rows, *(("finding", finding) for finding in self.findings)]

@@ -9,12 +9,11 @@ import numpy as np
 from rotary_spec_conformance.context import (
     LIMIT,
     TABLE_GROWTH,
-    PairResponses,
-    pair_responses,
     peak_memory,
 )
 from rotary_spec_conformance.identification.structure import NotRotary, Structure
 from rotary_spec_conformance.probe import Floats, Probe, TargetMisbehaved
+from rotary_spec_conformance.responses import PairResponses, pair_responses
 
 FIRST = np.arange(4)
 
@@ -62,18 +61,21 @@ def unwrap(probe: Probe, structure: Structure, roundoff: float, end: int) -> Fre
     NotRotary
         If magnitudes change with the position, as in xPos.
     """
-    first = pair_responses(probe, structure.inputs, structure.outputs, FIRST[end > FIRST])
+    # What takes coordinates may turn by whole turns at every integer: start well below one.
+    position = 2.0**-8 if probe.target.coordinates else 1
+    start = FIRST[end > FIRST] * position
+    first = pair_responses(probe, structure.inputs, structure.outputs, start)
     if len(first.positions) < 2:
         raise NotRotary("positions", f"only {end} position is served: no angle to follow")
     noise = 4 * roundoff
     origin = first.angles[0]
     magnitude = first.magnitudes[0]
-    theta = _wrapped(first.angles[1] - origin)
-    uncertainty = np.full(len(theta), noise)
+    theta = _wrapped(first.angles[1] - origin) / position
+    uncertainty = np.full(len(theta), noise / position)
     active = np.ones(len(theta), dtype=bool)
-    reached, findings, peak = 1, [], peak_memory()
+    reached, findings, peak = position, [], peak_memory()
     _check_magnitude(first, magnitude, roundoff)
-    position = 2
+    position *= 2
     while position < min(end, LIMIT):
         try:
             at = pair_responses(probe, structure.inputs, structure.outputs, [position] * len(FIRST))
@@ -98,7 +100,7 @@ def unwrap(probe: Probe, structure: Structure, roundoff: float, end: int) -> Fre
             findings.append(f"memory grows with the position: not probed beyond {position:,}")
             break
         position *= 2
-    return Frequencies(theta, uncertainty, origin, magnitude, reached, findings)
+    return Frequencies(theta, uncertainty, origin, magnitude, int(reached), findings)
 
 
 def _check_magnitude(responses: PairResponses, expected: Floats, roundoff: float) -> None:
