@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import rotary_spec as rs
@@ -63,7 +64,21 @@ def test_levels_agree(clause):
     assert clause.level in text
 
 
-def test_the_worked_phase():
-    turns = rs.turns(rs.RotarySpec(head_dim=4))[1]
-    assert f"F_1 = {turns} =\n`{turns:#018x}`" in SPEC
-    assert f"phase is {-turns % 2**64} = `{-turns % 2**64:#018x}`" in SPEC
+@pytest.mark.parametrize(
+    ("spec", "pair", "position"),
+    [(rs.RotarySpec(head_dim=4), 1, -1), (rs.RotarySpec(128, base=5e5), 37, 2**31 - 1)],
+    ids=["near", "far"],
+)
+def test_the_worked_phases(spec, pair, position):
+    """Every number of the worked examples, the last two to the last bit."""
+    text = " ".join(SPEC.split())
+    turns = rs.turns(spec)[pair]
+    phase = turns * position % 2**64
+    assert f"F_{pair} = {turns} = `{turns:#018x}`" in text
+    assert f"phase is {phase} = `{phase:#018x}`: q = {((phase >> 61) + 1 >> 1) & 3}," in text
+    cos, sin = (
+        f"`{int(values[pair].view(np.uint32)):#010x}`"
+        for values in rs.cos_sin(np.asarray(position), spec)
+    )
+    assert f"cos = {cos}" in text
+    assert f"sin = {sin}" in text
