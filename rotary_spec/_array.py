@@ -6,6 +6,7 @@ from typing import Any
 
 from array_api_compat import array_namespace as _compat_namespace
 from array_api_compat import device as _compat_device
+from array_api_compat import is_dask_array
 
 from rotary_spec.errors import DtypeError
 
@@ -55,6 +56,24 @@ def dtype_name(x: Array) -> str:
 def has_dtype(xp: Namespace, name: str, like: Array) -> bool:
     """Whether the namespace has 64-bit ``name`` on the device of ``like``."""
     return name in xp.__array_namespace_info__().dtypes(device=device_of(like))
+
+
+def widest_float(xp: Namespace, like: Array) -> Any:
+    """The dtype the reference computes in: float64 where there is one, else float32."""
+    return xp.float64 if has_dtype(xp, "float64", like) else xp.float32
+
+
+def holds(condition: Array, xp: Namespace) -> bool:
+    """Whether a boolean 0-d array is True, as far as can be seen: a value that cannot be looked
+    at now (lazy, or traced by JAX, ``torch.compile`` or ``vmap``) is given the benefit of doubt.
+    """
+    compiler = getattr(xp, "compiler", None)  # PyTorch's
+    if is_dask_array(condition) or (compiler is not None and compiler.is_compiling()):
+        return True
+    try:
+        return bool(condition)
+    except (TypeError, RuntimeError):  # what a tracer of JAX raises, and a tensor under vmap
+        return True
 
 
 def move_axis(x: Array, source: int, destination: int, xp: Namespace) -> Array:

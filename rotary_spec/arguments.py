@@ -10,7 +10,11 @@ from rotary_spec._array import (
     FLOAT_DTYPES,
     INTEGER_DTYPES,
     Array,
+    Namespace,
+    device_of,
     dtype_name,
+    has_dtype,
+    namespace_of,
 )
 from rotary_spec.errors import DtypeError, PositionError, ShapeError
 from rotary_spec.spec import RotarySpec
@@ -23,26 +27,17 @@ def check_spec(spec: object) -> RotarySpec:
     return spec
 
 
-def check_features(x: Array, spec: RotarySpec, seq_axis: int = -2) -> int:
-    """Check the features to rotate and return ``seq_axis`` counted from the end.
-
-    Raises
-    ------
-    DtypeError
-        If ``x`` is not of a floating dtype.
-    ShapeError
-        If the last axis is not ``spec.head_dim`` long, or ``seq_axis`` is not another axis.
-    """
+def check_floating(x: Array, name: str = "x") -> None:
+    """Check that ``x`` is of a floating dtype, or raise `DtypeError`."""
     if dtype_name(x) not in FLOAT_DTYPES:
         raise DtypeError(
-            f"x must be of dtype {', '.join(FLOAT_DTYPES)}; got {dtype_name(x)}. "
+            f"{name} must be of dtype {', '.join(FLOAT_DTYPES)}; got {dtype_name(x)}. "
             "A rotation has no integer result: cast first."
         )
-    shape = tuple(x.shape)
-    if not shape or shape[-1] != spec.head_dim:
-        raise ShapeError(
-            f"x: the last axis must be head_dim = {spec.head_dim} long, got shape {shape}"
-        )
+
+
+def sequence_axis(shape: tuple[int, ...], seq_axis: int = -2, name: str = "x") -> int:
+    """``seq_axis`` counted from the end; `ShapeError` where it is no axis but the last."""
     try:
         axis = operator.index(seq_axis)
     except TypeError:
@@ -52,9 +47,29 @@ def check_features(x: Array, spec: RotarySpec, seq_axis: int = -2) -> int:
         return axis  # one feature vector: there is no sequence axis to move
     if not -len(shape) <= axis <= -2:
         raise ShapeError(
-            f"seq_axis must name an axis of x other than the last, got {seq_axis} for shape {shape}"
+            f"seq_axis must name an axis of {name} other than the last, "
+            f"got {seq_axis} for shape {shape}"
         )
     return axis
+
+
+def check_features(x: Array, spec: RotarySpec, seq_axis: int = -2, name: str = "x") -> int:
+    """Check the features to rotate and return ``seq_axis`` counted from the end.
+
+    Raises
+    ------
+    DtypeError
+        If ``x`` is not of a floating dtype.
+    ShapeError
+        If the last axis is not ``spec.head_dim`` long, or ``seq_axis`` is not another axis.
+    """
+    check_floating(x, name)
+    shape = tuple(x.shape)
+    if not shape or shape[-1] != spec.head_dim:
+        raise ShapeError(
+            f"{name}: the last axis must be head_dim = {spec.head_dim} long, got shape {shape}"
+        )
+    return sequence_axis(shape, seq_axis, name)
 
 
 def check_positions(
@@ -120,6 +135,15 @@ def rows_of(positions: Array, spec: RotarySpec) -> tuple[int, ...]:
 def is_array(positions: Array) -> bool:
     """Whether ``positions`` is an array already, as opposed to Python integers."""
     return hasattr(positions, "dtype") and hasattr(positions, "shape")
+
+
+def position_array(positions: Array, like: Array, xp: Namespace) -> Array:
+    """``positions`` as an array beside ``like``: itself, or ids made of Python integers."""
+    if is_array(positions):
+        namespace_of(x=like, positions=positions)
+        return positions
+    dtype, bits = (xp.int64, 64) if has_dtype(xp, "int64", like) else (xp.int32, 32)
+    return xp.asarray(python_positions(positions, bits), dtype=dtype, device=device_of(like))
 
 
 def python_positions(positions: object, bits: int) -> list[int] | int:

@@ -23,6 +23,10 @@ class PositionError(RotarySpecError, ValueError):
     """Position ids that do not broadcast, or whose dtype cannot hold them exactly."""
 
 
+class DenominatorError(RotarySpecError, ValueError):
+    """A linear attention whose weights do not sum to something positive and finite."""
+
+
 class BackendUnavailable(RotarySpecError, ImportError):
     """A backend whose framework is not installed, or whose device is not there."""
 

@@ -10,13 +10,12 @@ is rounded once, to the dtype of the input.
 from __future__ import annotations
 
 from rotary_spec import layouts
-from rotary_spec._array import Array, Namespace, device_of, has_dtype, move_axis, namespace_of
+from rotary_spec._array import Array, Namespace, device_of, move_axis, namespace_of
 from rotary_spec.arguments import (
     check_features,
     check_positions,
     check_spec,
-    is_array,
-    python_positions,
+    position_array,
     rows_of,
 )
 from rotary_spec.frequencies import attention_factor
@@ -211,12 +210,7 @@ def _arguments(
     check_spec(spec)
     xp = namespace_of(x=x)
     seq_axis = check_features(x, spec, seq_axis)
-    if is_array(positions):
-        namespace_of(x=x, positions=positions)
-    else:
-        dtype, bits = (xp.int64, 64) if has_dtype(xp, "int64", x) else (xp.int32, 32)
-        ids = python_positions(positions, bits)
-        positions = xp.asarray(ids, dtype=dtype, device=device_of(x))
+    positions = position_array(positions, x, xp)
     check_positions(positions, spec, tuple(x.shape), seq_axis)
     return x, positions, seq_axis, xp
 
