@@ -28,6 +28,7 @@ from rotary_spec.arguments import (
     python_positions,
 )
 from rotary_spec.phase import table
+from rotary_spec_backends.attention import AttentionOperations
 from rotary_spec_backends.frameworks import Array, Framework
 
 
@@ -55,7 +56,7 @@ class BackendStatus:
     reason: str | None = None
 
 
-class Backend(ABC):
+class Backend(AttentionOperations, ABC):
     """One framework's native form of the spec.
 
     Parameters
@@ -159,12 +160,7 @@ class Backend(ABC):
         check_spec(spec)
         if not arrays:
             raise DtypeError("x must be an array or a non-empty tuple of arrays, got ()")
-        for array in arrays:
-            if not self.accepts(array):
-                raise DtypeError(
-                    f"backend {self.name!r} takes {self.name} arrays, got "
-                    f"{type(array).__module__}.{type(array).__name__}"
-                )
+        self._own(*arrays)
         axes = tuple(check_features(array, spec, seq_axis) for array in arrays)
         positions = self._positions(positions, arrays[0], spec)
         for array, axis in zip(arrays, axes):

@@ -9,6 +9,7 @@ import numpy as np
 
 from rotary_spec._array import move_axis
 from rotary_spec.layouts import put_pairs, rotated_lanes, take_pairs
+from rotary_spec.linear_attention_terms import LinearAttentionOptions
 from rotary_spec.spec import RotarySpec
 from rotary_spec_backends.base import Backend, require_float32, require_int32, tables
 from rotary_spec_backends.frameworks import Array, JaxFramework
@@ -49,21 +50,35 @@ class JaxBackend(Backend):
     ) -> tuple[Array, ...]:
         return _jitted()(arrays, positions, spec, axes, seq_len)  # type: ignore[no-any-return]
 
+    def _run(
+        self, form: Any, options: LinearAttentionOptions, chunk: int, xp: Any, *arrays: Any
+    ) -> Any:
+        from rotary_spec_backends import jax_attention
+
+        jax_attention.register_state()
+        return jax_attention.jitted()(form, options, chunk, *arrays)
+
+    def _softmax_attention(self, *arguments: Any) -> Array:
+        from rotary_spec_backends import jax_attention
+
+        return jax_attention.jitted_softmax()(*arguments)
+
 
 @cache
 def _jitted() -> Any:
     import jax
 
-    return jax.jit(_rotate_all, static_argnums=(2, 3, 4))
+    return jax.jit(rotate_all, static_argnums=(2, 3, 4))
 
 
-def _rotate_all(
+def rotate_all(
     arrays: tuple[Array, ...],
     positions: Array,
     spec: RotarySpec,
     axes: tuple[int, ...],
     seq_len: int | None,
 ) -> tuple[Array, ...]:
+    """The traceable rotation of several arrays by one table."""
     import jax.numpy as jnp
 
     cos, sin = tables(positions, spec, seq_len, jnp)

@@ -7,7 +7,10 @@ from typing import Any
 from rotary_spec._array import move_axis
 from rotary_spec.layouts import put_pairs, rotated_lanes, take_pairs
 from rotary_spec.spec import RotarySpec
+from rotary_spec_backends import torch_attention
 from rotary_spec_backends.base import Backend, tables
+from rotary_spec_backends.blocked_attention import SoftmaxOptions
+from rotary_spec_backends.chunked import Tools
 from rotary_spec_backends.frameworks import Array, TorchFramework
 
 
@@ -49,6 +52,28 @@ class TorchBackend(Backend):
         return tuple(
             self._apply(x, *((cos, sin) if x.dtype == xp.float64 else narrow), spec, axis)
             for x, axis in zip(arrays, axes)
+        )
+
+    def _tools(self, xp: Any) -> Tools:
+        return torch_attention.tools(xp, self._turn)
+
+    def _softmax_attention(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        positions: Array,
+        key_positions: Array | None,
+        mask: Array | None,
+        options: SoftmaxOptions,
+    ) -> Array:
+        def turn(x: Array, ids: Array) -> Array:
+            return self._rotate((x,), ids, options.spec, (-2,), options.seq_len)[0]
+
+        turned_q = turn(q, positions)
+        turned_k = turn(k, positions if key_positions is None else key_positions)
+        return torch_attention.fused_attention(
+            turned_q, turned_k, v, positions, key_positions, mask, options
         )
 
     def _apply(self, x: Array, cos: Array, sin: Array, spec: RotarySpec, axis: int) -> Array:

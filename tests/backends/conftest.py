@@ -17,11 +17,13 @@ HOST_BACKENDS = ("numpy", "torch", "jax", "jax-x64")
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests of a backend run on the CPU, and once more on every GPU backend where there is a GPU.
 
-    Without one they are not collected; ``test_gpu`` is skipped then, and says so.
+    Without one they are not collected; ``test_gpu`` is skipped then, and says so. A module may
+    name fewer in its own HOST_BACKENDS: JAX compiles every shape twice for its two precisions.
     """
     if "backend" in metafunc.fixturenames:
         gpu = [pytest.param(name, marks=pytest.mark.gpu) for name in GPU_BACKENDS if CUDA]
-        metafunc.parametrize("backend", [*HOST_BACKENDS, *gpu], indirect=True)
+        host = getattr(metafunc.module, "HOST_BACKENDS", HOST_BACKENDS)
+        metafunc.parametrize("backend", [*host, *gpu], indirect=True)
 
 
 @pytest.fixture
