@@ -6,101 +6,52 @@ from typing import Annotated, Any
 
 import typer
 
+from rotary_spec.cli_options import (
+    RUN,
+    TARGET_HELP,
+    Apply,
+    AttentionFactor,
+    Axes,
+    AxisOrder,
+    Base,
+    Bidirectional,
+    Config,
+    Coordinates,
+    Device,
+    Eps,
+    Factory,
+    FeatureMap,
+    Framework,
+    HeadDim,
+    Inverse,
+    Json,
+    Kind,
+    LayerType,
+    Layout,
+    Markdown,
+    Order,
+    OutputLayout,
+    RotaryDim,
+    RotaryStart,
+    ScheduleText,
+    SectionFrequencies,
+    SectionOrder,
+    SectionPairing,
+    SectionSizes,
+    Shape,
+    given,
+)
+from rotary_spec.cli_plot import app as plot
+from rotary_spec.cli_vectors import app as vectors
+
 app = typer.Typer(
     help="What a rotary position embedding is, and whether yours is one.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-_SPEC, _CALL, _RUN = "The spec it is held against", "How it is called", "The run"
-
-
-_TARGET_HELP = (
-    "A name of the catalog (transformers:llama; see 'rotary-spec targets'), "
-    "package.module:attribute, or path/to/file.py:attribute."
-)
-
-# Options of every command that opens targets.
-Config = Annotated[
-    str | None,
-    typer.Option(
-        help="Hugging Face config.json: the spec to hold a target against, or the model to build "
-        "for transformers:... ones.",
-        rich_help_panel=_SPEC,
-    ),
-]
-LayerType = Annotated[
-    str | None,
-    typer.Option(
-        help="Which of the config's rotations is meant, if it has one per layer type: "
-        "full_attention, say.",
-        rich_help_panel=_SPEC,
-    ),
-]
-HeadDim = Annotated[int | None, typer.Option(rich_help_panel=_SPEC)]
-Shape = Annotated[
-    str | None,
-    typer.Option(
-        help="Call shape: x-positions, x-offset, x, x-cos-sin, qk-cos-sin, qk-freqs-cis or "
-        "tables; default: by the parameter names.",
-        rich_help_panel=_CALL,
-    ),
-]
-Apply = Annotated[
-    str | None,
-    typer.Option(
-        help="For a module that gives (cos, sin): the function (q, k, cos, sin) that uses them, "
-        "named as a target is.",
-        rich_help_panel=_CALL,
-    ),
-]
-Order = Annotated[
-    str | None, typer.Option(help="Axes of x: bhsd (default) or bshd.", rich_help_panel=_CALL)
-]
-Factory = Annotated[
-    bool | None,
-    typer.Option(
-        "--factory",
-        help="The attribute makes the implementation when called without arguments.",
-        rich_help_panel=_CALL,
-    ),
-]
-Framework = Annotated[
-    str | None,
-    typer.Option(help="numpy, torch, jax, cupy or mlx; default: inferred.", rich_help_panel=_CALL),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(
-        help="Such as cuda; with --framework, or for rotary-spec's own backends.",
-        rich_help_panel=_CALL,
-    ),
-]
-AxisOrder = Annotated[
-    str | None,
-    typer.Option(
-        help="Where the code has the axes of positions on several axes: first (default), as in "
-        "(axes, batch, seq), or last.",
-        rich_help_panel=_CALL,
-    ),
-]
-Coordinates = Annotated[
-    bool | None,
-    typer.Option(
-        "--coordinates",
-        help="Positions on several axes may be fractions, as in vision.",
-        rich_help_panel=_CALL,
-    ),
-]
-Axes = Annotated[
-    int | None,
-    typer.Option(
-        help="Positions on so many axes: 3 for time, row and column. Default: one number.",
-        rich_help_panel=_CALL,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_RUN)]
+app.add_typer(plot, name="plot")
+app.add_typer(vectors, name="vectors")
 
 
 @app.command()
@@ -108,68 +59,28 @@ def check(
     targets: Annotated[
         list[str],
         typer.Argument(
-            metavar="TARGET...", help=f"{_TARGET_HELP} A family such as rotary-spec stands for all."
+            metavar="TARGET...", help=f"{TARGET_HELP} A family such as rotary-spec stands for all."
         ),
     ],
     config: Config = None,
     layer_type: LayerType = None,
     head_dim: HeadDim = None,
-    base: Annotated[
-        float | None, typer.Option(help="Default: 10000.", rich_help_panel=_SPEC)
-    ] = None,
-    layout: Annotated[
-        str | None,
-        typer.Option(help="interleaved (default) or half.", rich_help_panel=_SPEC),
-    ] = None,
-    output_layout: Annotated[
-        str | None, typer.Option(help="Default: as layout.", rich_help_panel=_SPEC)
-    ] = None,
-    rotary_dim: Annotated[
-        int | None, typer.Option(help="Default: head_dim.", rich_help_panel=_SPEC)
-    ] = None,
-    rotary_start: Annotated[
-        int | None, typer.Option(help="First rotated lane; default: 0.", rich_help_panel=_SPEC)
-    ] = None,
-    schedule: Annotated[
-        str | None,
-        typer.Option(
-            help="default, linear:factor=4, yarn:factor=8,original_max_position_embeddings=4096, "
-            "and so on: a rope_type of Hugging Face with its parameters.",
-            rich_help_panel=_SPEC,
-        ),
-    ] = None,
-    attention_factor: Annotated[
-        float | None,
-        typer.Option(help="Default: what the schedule says.", rich_help_panel=_SPEC),
-    ] = None,
-    inverse: Annotated[
-        bool | None,
-        typer.Option("--inverse", help="Rotate by -m theta.", rich_help_panel=_SPEC),
-    ] = None,
-    sections: Annotated[
-        str | None,
-        typer.Option(
-            help="Pairs per axis, such as 16,24,24, where positions are on several axes.",
-            rich_help_panel=_SPEC,
-        ),
-    ] = None,
-    section_order: Annotated[
-        str | None,
-        typer.Option(
-            help="chunked (default), interleaved or spatial_first.", rich_help_panel=_SPEC
-        ),
-    ] = None,
-    section_frequencies: Annotated[
-        str | None,
-        typer.Option(help="shared (default), restart or strided.", rich_help_panel=_SPEC),
-    ] = None,
-    section_pairing: Annotated[
-        str | None,
-        typer.Option(
-            help="across (default) all rotated lanes, or within those of each axis.",
-            rich_help_panel=_SPEC,
-        ),
-    ] = None,
+    base: Base = None,
+    layout: Layout = None,
+    output_layout: OutputLayout = None,
+    rotary_dim: RotaryDim = None,
+    rotary_start: RotaryStart = None,
+    schedule: ScheduleText = None,
+    attention_factor: AttentionFactor = None,
+    inverse: Inverse = None,
+    sections: SectionSizes = None,
+    section_order: SectionOrder = None,
+    section_frequencies: SectionFrequencies = None,
+    section_pairing: SectionPairing = None,
+    feature_map: FeatureMap = None,
+    bidirectional: Bidirectional = None,
+    eps: Eps = None,
+    kind: Kind = "rotation",
     shape: Shape = None,
     apply: Apply = None,
     order: Order = None,
@@ -180,17 +91,17 @@ def check(
     coordinates: Coordinates = None,
     dtype: Annotated[
         list[str] | None,
-        typer.Option(help="Dtype to test; may be repeated. Default: all.", rich_help_panel=_RUN),
+        typer.Option(help="Dtype to test; may be repeated. Default: all.", rich_help_panel=RUN),
     ] = None,
     max_position: Annotated[
         int | None,
         typer.Option(
             help="Positions below it must be right; default: 131072, or what the target declares.",
-            rich_help_panel=_RUN,
+            rich_help_panel=RUN,
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer dtypes and positions.", rich_help_panel=_RUN)
+        bool, typer.Option("--quick", help="Fewer dtypes and positions.", rich_help_panel=RUN)
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -198,33 +109,44 @@ def check(
 
     Exits with 0 if all conform, 1 if one does not, 2 if one could not be run.
     """
-    from rotary_spec_conformance.commands.check import run_check
+    from rotary_spec_conformance.commands.kinds import run_check_of_kind
 
-    said = {
-        "sizes": sections, "order": section_order, "frequencies": section_frequencies,
-        "pairing": section_pairing,
-    }  # fmt: skip
-    shared_out = {name: value for name, value in said.items() if value is not None}
-    fields = {
-        "head_dim": head_dim, "base": base, "layout": layout, "output_layout": output_layout,
-        "rotary_dim": rotary_dim, "rotary_start": rotary_start, "schedule": schedule,
-        "attention_factor": attention_factor, "inverse": inverse,
-        "sections": shared_out or None,
-    }  # fmt: skip
+    shared_out = given(
+        sizes=sections,
+        order=section_order,
+        frequencies=section_frequencies,
+        pairing=section_pairing,
+    )
+    fields = given(
+        head_dim=head_dim,
+        base=base,
+        layout=layout,
+        output_layout=output_layout,
+        rotary_dim=rotary_dim,
+        rotary_start=rotary_start,
+        schedule=schedule,
+        attention_factor=attention_factor,
+        inverse=inverse,
+        sections=shared_out or None,
+    )
     call = _call(shape, order, factory, framework, axis_order=axis_order, coordinates=coordinates)
-    code = run_check(
+    code = run_check_of_kind(
+        kind,
         targets,
-        spec_fields={name: value for name, value in fields.items() if value is not None},
+        spec_fields=fields,
         opening=_opening(config, call, apply, device, layer_type),
         checking={"dtypes": dtype, "max_position": max_position, "quick": quick},
+        attention={
+            "feature_map": feature_map, "eps": eps, "causal": False if bidirectional else None
+        },
         as_json=as_json,
-    )
+    )  # fmt: skip
     raise typer.Exit(code)
 
 
 @app.command()
 def identify(
-    target: Annotated[str, typer.Argument(help=_TARGET_HELP)],
+    target: Annotated[str, typer.Argument(help=TARGET_HELP)],
     config: Config = None,
     layer_type: LayerType = None,
     head_dim: HeadDim = None,
@@ -252,7 +174,7 @@ def identify(
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(help=_TARGET_HELP)],
+    first: Annotated[str, typer.Argument(help=TARGET_HELP)],
     second: Annotated[str, typer.Argument(help="The same.")],
     config: Config = None,
     layer_type: LayerType = None,
@@ -397,9 +319,7 @@ def survey(
         typer.Argument(metavar="[MODEL_TYPE]...", help="Default: every one that rotates."),
     ] = None,
     as_json: Json = False,
-    as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print Markdown.", rich_help_panel=_RUN)
-    ] = False,
+    as_markdown: Markdown = False,
 ) -> None:
     """Identify every rotary embedding of a library and hold it against its own config.
 
@@ -412,53 +332,26 @@ def survey(
     )
 
 
-_vectors = typer.Typer(
-    help="Golden vectors for implementations in any language.", no_args_is_help=True
-)
-app.add_typer(_vectors, name="vectors")
-
-
-@_vectors.command("export")
-def vectors_export(
-    folder: Annotated[str, typer.Argument(help="A new or empty folder.")],
-) -> None:
-    """Write inputs, exact results, a manifest with its JSON Schema, and a README that says how.
-
-    Exits with 0 if the files were written, 2 with the reason if they were not.
-    """
-    from rotary_spec_conformance.commands.vectors import run_export
-
-    raise typer.Exit(run_export(folder))
-
-
-@_vectors.command("verify")
-def vectors_verify(
-    folder: Annotated[
-        str, typer.Argument(help="An exported folder, with results.safetensors added.")
-    ],
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="Pattern of cases ('axes-*') or tensors ('*/y_*'); may be repeated."),
-    ] = None,
-    dtype: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="float32, float16, bfloat16, float64 (cos and sin) or uint64 (phases); may be "
-            "repeated. Default: all."
-        ),
-    ] = None,
-    narrow: Annotated[
-        bool,
-        typer.Option("--narrow", help="Allow 16-bit results to come from 16-bit arithmetic."),
-    ] = False,
+@app.command()
+def encodings(
+    dim: Annotated[
+        int, typer.Option(help="Features of a token, even; a quarter of length at most.")
+    ] = 32,
+    length: Annotated[
+        int, typer.Option(help="Training length in positions, a multiple of 4.")
+    ] = 512,
+    seed: Annotated[int, typer.Option(help="Of the encodings' parameters.")] = 0,
     as_json: Json = False,
+    as_markdown: Markdown = False,
 ) -> None:
-    """Hold the results of a program, in whatever language, against the exact ones.
+    """Compare RoPE with the encodings of the paper's Section 2, by measuring their scores.
 
-    Exits with 0 if all are right, 1 if a number is wrong, 2 if a tensor is missing, truncated or
-    otherwise cannot be compared. A partial run is right as far as asked, and says so.
+    Position multiplies where the score is bilinear in the contents. Linear attention takes a score
+    whose rank does not grow with the tokens. The last column is the mean score of equal tokens far
+    apart to that at distance 0, with parameters drawn from the seed.
+
+    Exits with 0, or 2 with the reason if they could not be compared.
     """
-    from rotary_spec_conformance.commands.vectors import run_verify
+    from rotary_spec.encodings_command import run_encodings
 
-    code = run_verify(folder, only=only or (), dtypes=dtype or (), narrow=narrow, as_json=as_json)
-    raise typer.Exit(code)
+    raise typer.Exit(run_encodings(dim, length, seed, as_json=as_json, as_markdown=as_markdown))

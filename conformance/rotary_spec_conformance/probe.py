@@ -51,7 +51,7 @@ class Probe:
         self.target = target
         self.dtype = dtype
         self.framework = target.framework
-        self.instance = _guarded(target.build, "while it was built")
+        self.instance = guarded(target.build, "while it was built")
 
     def __call__(
         self,
@@ -85,7 +85,7 @@ class Probe:
     def call(self, x: Any, positions: Any) -> Any:
         """The instance itself on native arguments; what it raises becomes `TargetMisbehaved`."""
         shape, name = tuple(x.shape), self.framework.dtype_of(x)
-        return _guarded(
+        return guarded(
             lambda: self.instance(x, positions),
             f"for x of shape {shape}, {name}, positions {_shown(positions)}",
         )
@@ -93,10 +93,10 @@ class Probe:
     def pair(self, q: Floats, k: Floats) -> tuple[Floats, Floats]:
         """Queries and keys at positions 0, 1, ... rotated in one call of `Target.pair`."""
         assert self.target.pair is not None
-        rotate = _guarded(self.target.pair, "while it was built")
+        rotate = guarded(self.target.pair, "while it was built")
         native = [self.native(x) for x in (q, k)]
         ids = self.native_positions(q.shape[2])
-        out = _guarded(lambda: rotate(*native, ids), f"for q, k of shape {q.shape}, {k.shape}")
+        out = guarded(lambda: rotate(*native, ids), f"for q, k of shape {q.shape}, {k.shape}")
         if not isinstance(out, tuple | list) or len(out) != 2:
             raise TargetMisbehaved(f"returned {type(out).__name__} instead of a pair (q, k)")
         return self.read(out[0], q.shape), self.read(out[1], k.shape)
@@ -128,7 +128,7 @@ class Probe:
         if (dtype := self.framework.dtype_of(y)).startswith(("complex", "bool")):
             raise TargetMisbehaved(f"returned {dtype} values")
         # A lazy framework computes, and raises, only now.
-        host: Floats = _guarded(lambda: self.framework.to_numpy(y), "while its result was read")
+        host: Floats = guarded(lambda: self.framework.to_numpy(y), "while its result was read")
         return host
 
     def responses(
@@ -177,7 +177,8 @@ def first_touch(target: Target) -> None:
             Probe(target, narrow[0])(np.zeros((1, 1, rows, target.head_dim)), [0] * rows)
 
 
-def _guarded(function: Callable[[], Any], when: str) -> Any:
+def guarded(function: Callable[[], Any], when: str) -> Any:
+    """What the function gives; whatever it raises becomes `TargetMisbehaved`."""
     try:
         return function()
     except Exception as error:  # the code under test may raise anything

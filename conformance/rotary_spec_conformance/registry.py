@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from rotary_spec_conformance.context import Context
+from typing import Any, Literal
 
 Level = Literal["MUST", "SHOULD"]
 
@@ -31,7 +28,8 @@ class Outcome:
         return bool(self.deviation <= self.tolerance)
 
 
-Check = Callable[["Context", str], Outcome]
+Check = Callable[[Any, str], Outcome]
+"""``check(context, dtype)``, with the context of the suite that the clause belongs to."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,10 @@ class Clause:
 
 
 CLAUSES: dict[str, Clause] = {}
-"""Every clause by its id, in the order in which they run."""
+"""Every clause on rotations by its id, in the order in which they run."""
+
+LINEAR_ATTENTION_CLAUSES: dict[str, Clause] = {}
+"""The same on linear attention; importing `rotary_spec_conformance.linear_attention` fills it."""
 
 
 def clause(
@@ -70,13 +71,14 @@ def clause(
     level: Level = "MUST",
     needs: Iterable[str] = (),
     dtypes: Literal["first", "each", "wide", "narrow"] = "first",
+    registry: dict[str, Clause] = CLAUSES,
 ) -> Callable[[Check], Check]:
     """Register the decorated function as the check of clause ``id``."""
 
     def register(check: Check) -> Check:
-        if id in CLAUSES:
+        if id in registry:
             raise ValueError(f"clause {id} is registered twice")
-        CLAUSES[id] = Clause(id, title, level, check, tuple(needs), dtypes)
+        registry[id] = Clause(id, title, level, check, tuple(needs), dtypes)
         return check
 
     return register

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -23,17 +23,21 @@ from rotary_spec_conformance.commands.terminal import (
     SlowProgress,
     print_line,
 )
+from rotary_spec_conformance.linear_attention.catalog import LINEAR_CATALOG
 from rotary_spec_conformance.results import Report, summary_lines
 from rotary_spec_conformance.runner import check
 
+R = TypeVar("R", bound=Report)
+
+_COLUMNS = ("target", "verdict", "angles", "trusted to")
 _STYLES = {"✓": "green", "✗": "bold red", "!": "yellow", "-": "dim", "x": "yellow"}
 
 
 @dataclass
-class Outcome:
+class Outcome(Generic[R]):
     """Reports of what ran, and the reason for each target that did not."""
 
-    reports: list[Report] = field(default_factory=list)
+    reports: list[R] = field(default_factory=list)
     not_run: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -72,18 +76,39 @@ def run_check(
         Options of `check`; None is left out.
     as_json : bool
     """
-    out = Console(markup=False, highlight=False)
-    outcome = Outcome()
     options = {key: value for key, value in checking.items() if value is not None}
-    for name in [entry for given in names for entry in names_of(given) or [given]]:
+
+    def report_of(name: str) -> Report:
+        target, spec = opening.with_spec(name, spec_fields)
+        with SlowProgress(name) as progress:
+            return check(target, spec, progress=progress, **options)
+
+    each = [entry for given in names for entry in names_of(given) or [given]]
+    return run_reports(each, report_of, _COLUMNS, _row, as_json=as_json)
+
+
+def run_reports(
+    names: Sequence[str],
+    report_of: Callable[[str], R],
+    columns: Sequence[str],
+    row: Callable[[R], Sequence[str]],
+    *,
+    as_json: bool,
+) -> int:
+    """Print the report of every name, a table if there are several, and return the exit code.
+
+    ``row`` makes a line of the table, whose first columns are the target and the verdict.
+    """
+    out = Console(markup=False, highlight=False)
+    outcome: Outcome[R] = Outcome()
+    for name in names:
         try:
-            target, spec = opening.with_spec(name, spec_fields)
-            with SlowProgress(name) as progress:
-                report = check(target, spec, progress=progress, **options)
+            report = report_of(name)
         except RotarySpecError as error:
-            outcome.not_run[name] = str(error)
+            reason = str(error).removeprefix(f"{name}: ")
+            outcome.not_run[name] = reason
             if not as_json:
-                out.print(Text(f"{name}: not run: {error}", style="yellow"))
+                out.print(Text(f"{name}: not run: {reason}", style="yellow"))
             continue
         outcome.reports.append(report)
         if not as_json:
@@ -91,7 +116,7 @@ def run_check(
     if as_json:
         print(outcome.to_json())
     elif len(outcome.reports) + len(outcome.not_run) > 1:
-        _show_summary(outcome, out)
+        _show_summary(outcome, columns, row, out)
     return outcome.exit_code
 
 
@@ -100,7 +125,7 @@ def run_targets() -> int:
     table = Table(box=None, pad_edge=False)
     for column in ("target", "what is called", "installed"):
         table.add_column(column, overflow="fold")
-    for entry in CATALOG.values():
+    for entry in (*CATALOG.values(), *LINEAR_CATALOG.values()):
         installed = "yes" if find_spec(entry.module) else f"no: pip install {entry.install}"
         table.add_row(entry.name, entry.about, installed)
     table.add_row("transformers:MODEL_TYPE", "any other model type with a rotary embedding", "")
@@ -116,17 +141,24 @@ def _show(report: Report, out: Console) -> None:
         print_line(out, line, style)
 
 
-def _show_summary(outcome: Outcome, out: Console) -> None:
+def _row(report: Report) -> tuple[str, ...]:
+    grade = report.grades[0] if report.grades else None
+    angles = grade.precision if grade else "not judged"
+    return report.target, report.verdict(), angles, f"{grade.trusted_to:,}" if grade else ""
+
+
+def _show_summary(
+    outcome: Outcome[R],
+    columns: Sequence[str],
+    row: Callable[[R], Sequence[str]],
+    out: Console,
+) -> None:
     table = Table(box=None, pad_edge=False)
-    for column in ("target", "verdict", "angles", "trusted to"):
-        table.add_column(column)
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold" if number else "ellipsis", no_wrap=not number)
     for report in outcome.reports:
-        grade = report.grades[0] if report.grades else None
-        angles = grade.precision if grade else "not judged"
-        table.add_row(
-            report.target, report.verdict(), angles, f"{grade.trusted_to:,}" if grade else ""
-        )
-    for name, reason in outcome.not_run.items():
-        table.add_row(name, f"not run: {reason}")
+        table.add_row(*row(report))
     out.print()
     out.print(table)
+    for name, reason in outcome.not_run.items():
+        print_line(out, f"{name}  not run: {reason}")

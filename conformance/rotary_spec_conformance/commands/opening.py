@@ -8,8 +8,7 @@ from typing import Any
 
 import rotary_spec as rs
 from rotary_spec import TargetError
-from rotary_spec.huggingface import one_hf_spec
-from rotary_spec.schedules import schedule_from_dict
+from rotary_spec.spec_options import parsed, spec_from_options
 from rotary_spec_conformance.adapt import adapt
 from rotary_spec_conformance.catalog import is_listed, load
 from rotary_spec_conformance.commands.locate import locate
@@ -58,11 +57,7 @@ class Opening:
         RotarySpecError
             If the target or the spec cannot be made.
         """
-        fields = dict(spec_fields)
-        if "schedule" in fields:
-            fields["schedule"] = parse_schedule(fields["schedule"])
-        if "sections" in fields:
-            fields["sections"] = parse_sections(fields["sections"])
+        fields = parsed(spec_fields)
         if is_listed(name):
             target, spec = self._from_catalog(name)
             return target, replace(spec, **fields)
@@ -97,15 +92,7 @@ class Opening:
         return load(name, config=self.config, device=self.device)
 
     def _spec(self, fields: Mapping[str, Any]) -> rs.RotarySpec:
-        if self.config is not None:
-            return replace(one_hf_spec(self.config, self.layer_type), **fields)
-        if self.layer_type is not None:
-            raise rs.SpecError(f"layer_type {self.layer_type!r}: there is no --config to have it")
-        if "head_dim" not in fields:
-            raise rs.SpecError(
-                "head_dim is missing. Hint: give --head-dim, or --config config.json"
-            )
-        return rs.RotarySpec(**fields)
+        return spec_from_options(fields, self.config, self.layer_type)
 
     def _refuse_call(self, why: str) -> None:
         given = [key for key, value in self.call.items() if value is not None]
@@ -122,43 +109,3 @@ class Opening:
         if self.apply is not None:
             options["apply"] = locate(self.apply)
         return options
-
-
-def parse_schedule(text: str) -> rs.Schedule:
-    """A schedule from ``rope_type:name=value,name=value``.
-
-    >>> from rotary_spec_conformance.commands.opening import parse_schedule
-    >>> parse_schedule("linear:factor=4")
-    Linear(factor=4.0)
-    """
-    rope_type, _, rest = text.partition(":")
-    parameters: dict[str, Any] = {"rope_type": rope_type}
-    for item in filter(None, rest.split(",")):
-        key, equals, value = item.partition("=")
-        try:
-            parameters[key] = float(value)
-        except ValueError:
-            raise rs.SpecError(
-                f"schedule {text!r}: {item!r} must be name=number"
-                if equals
-                else f"schedule {text!r}: must look like linear:factor=4"
-            ) from None
-    return schedule_from_dict(parameters)
-
-
-def parse_sections(fields: Mapping[str, Any]) -> rs.Sections:
-    """Sections from the fields that were given, the sizes as ``16,24,24``.
-
-    >>> from rotary_spec_conformance.commands.opening import parse_sections
-    >>> parse_sections({"sizes": "16,24,24", "frequencies": "restart"})
-    Sections((16, 24, 24), frequencies='restart')
-    """
-    if "sizes" not in fields:
-        raise rs.SpecError(f"section-{next(iter(fields))} needs --sections, the pairs per axis")
-    try:
-        sizes = tuple(int(size) for size in fields["sizes"].split(","))
-    except ValueError:
-        raise rs.SpecError(
-            f"sections {fields['sizes']!r}: must be pairs per axis, such as 16,24,24"
-        ) from None
-    return rs.Sections(**{**fields, "sizes": sizes})
