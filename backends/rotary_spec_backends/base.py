@@ -30,6 +30,7 @@ from rotary_spec.arguments import (
 from rotary_spec.phase import table
 from rotary_spec_backends.attention import AttentionOperations
 from rotary_spec_backends.frameworks import Array, Framework
+from rotary_spec_backends.outputs import check_outputs
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class Backend(AttentionOperations, ABC):
         *,
         seq_axis: int = -2,
         seq_len: int | None = None,
+        out: Array | Sequence[Array] | None = None,
     ) -> Any:
         """Rotate one array, or several that share their positions: y = A R_{Theta,m} x (Eq. 34).
 
@@ -144,29 +146,30 @@ class Backend(AttentionOperations, ABC):
             The sequence axis of every array.
         seq_len : int or None
             Length of the whole sequence, for schedules that depend on it.
+        out : array, sequence of arrays, or None
+            Where the result goes, alike ``x`` in number, shape, dtype and device; any strides.
+            ``out=x`` rotates in place. Other memory of ``x`` must not be given, nor memory that
+            two results share. JAX arrays cannot be written; PyTorch does not differentiate
+            through it. None makes new arrays.
 
         Returns
         -------
         array, or tuple of arrays
-            As given, in their own shapes and dtypes, each rounded once from the float32 result.
+            As given, in their own shapes and dtypes, each rounded once from the float32 result;
+            the arrays of ``out`` where they were given.
 
         Raises
         ------
         DtypeError, ShapeError, PositionError
-            If an argument does not fit; nothing is computed then.
+            If an argument does not fit; nothing is computed then, and ``out`` is untouched.
         """
-        several = isinstance(x, tuple | list)
-        arrays: tuple[Array, ...] = tuple(x) if several else (x,)
-        check_spec(spec)
-        if not arrays:
-            raise DtypeError("x must be an array or a non-empty tuple of arrays, got ()")
-        self._own(*arrays)
-        axes = tuple(check_features(array, spec, seq_axis) for array in arrays)
-        positions = self._positions(positions, arrays[0], spec)
-        for array, axis in zip(arrays, axes):
-            check_positions(positions, spec, tuple(array.shape), axis)
-        rotated = self._rotate(arrays, positions, spec, axes, seq_len)
-        return rotated if several else rotated[0]
+        arrays, positions, axes = self._checked(x, positions, spec, seq_axis)
+        if out is None:
+            rotated = self._rotate(arrays, positions, spec, axes, seq_len)
+        else:
+            rotated = check_outputs(out, arrays, isinstance(x, tuple | list), self.framework)
+            self._rotate_into(rotated, arrays, positions, spec, axes, seq_len)
+        return rotated if isinstance(x, tuple | list) else rotated[0]
 
     def rotate_back(
         self,
@@ -176,6 +179,7 @@ class Backend(AttentionOperations, ABC):
         *,
         seq_axis: int = -2,
         seq_len: int | None = None,
+        out: Array | Sequence[Array] | None = None,
     ) -> Any:
         """The gradient of `rotate` with respect to ``x``: A Rᵀ applied to the output's gradient.
 
@@ -183,8 +187,23 @@ class Backend(AttentionOperations, ABC):
         """
         check_spec(spec)
         return self.rotate(
-            gradient, positions, spec.transposed(), seq_axis=seq_axis, seq_len=seq_len
+            gradient, positions, spec.transposed(), seq_axis=seq_axis, seq_len=seq_len, out=out
         )
+
+    def _checked(
+        self, x: Array | Sequence[Array], positions: Array, spec: RotarySpec, seq_axis: int
+    ) -> tuple[tuple[Array, ...], Array, tuple[int, ...]]:
+        """Arrays, positions and sequence axes counted from the end; see `rotate` for the errors."""
+        arrays: tuple[Array, ...] = tuple(x) if isinstance(x, tuple | list) else (x,)
+        check_spec(spec)
+        if not arrays:
+            raise DtypeError("x must be an array or a non-empty tuple of arrays, got ()")
+        self._own(*arrays)
+        axes = tuple(check_features(array, spec, seq_axis) for array in arrays)
+        positions = self._positions(positions, arrays[0], spec)
+        for array, axis in zip(arrays, axes):
+            check_positions(positions, spec, tuple(array.shape), axis)
+        return arrays, positions, axes
 
     def _positions(self, positions: Array, like: Array, spec: RotarySpec) -> Array:
         """Position ids as an array of this framework, on the device of ``like``."""
@@ -218,6 +237,19 @@ class Backend(AttentionOperations, ABC):
         seq_len: int | None,
     ) -> tuple[Array, ...]:
         """`rotate` on checked arguments; ``axes`` are sequence axes counted from the end."""
+
+    def _rotate_into(
+        self,
+        outs: tuple[Array, ...],
+        arrays: tuple[Array, ...],
+        positions: Array,
+        spec: RotarySpec,
+        axes: tuple[int, ...],
+        seq_len: int | None,
+    ) -> None:
+        """`_rotate` into checked ``outs``; here by way of new arrays."""
+        for out, rotated in zip(outs, self._rotate(arrays, positions, spec, axes, seq_len)):
+            out[...] = rotated
 
 
 @lru_cache(maxsize=256)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar
@@ -17,6 +18,21 @@ import numpy.typing as npt
 
 Array = Any
 HostArray = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Where the elements of an array lie: address, and strides in bytes."""
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    itemsize: int
+    writable: bool = True
+
+    def same_as(self, other: Memory) -> bool:
+        """Whether every index leads to the same element."""
+        return (self.address, self.strides) == (other.address, other.strides)
 
 
 class Framework(ABC):
@@ -32,6 +48,8 @@ class Framework(ABC):
     module: ClassVar[str]
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16", "float64")
     differentiable: ClassVar[bool] = False
+    mutable: ClassVar[bool] = True
+    """Whether arrays can be written into."""
 
     def __init__(self, device: str | None = None) -> None:
         self.device = device
@@ -84,6 +102,10 @@ class Framework(ABC):
         """
         return None
 
+    def memory(self, x: Array) -> Memory | None:
+        """Where ``x`` lies; None where it has no memory to speak of."""
+        return None
+
     def take(self, x: Array, lanes: list[int]) -> Array:
         """The listed lanes of the last axis, in that order."""
         return x[..., lanes]
@@ -129,6 +151,9 @@ class NumpyFramework(Framework):
         packed = self.xp.concatenate([x, -x], axis=-1).swapaxes(1, 2).copy()
         return packed.swapaxes(1, 2)[..., : x.shape[-1]]
 
+    def memory(self, x: Array) -> Memory | None:
+        return Memory(x.ctypes.data, x.shape, x.strides, x.itemsize, x.flags.writeable)
+
 
 class CupyFramework(NumpyFramework):
     """CuPy arrays on the current CUDA device, or on ``cuda:N``."""
@@ -147,6 +172,9 @@ class CupyFramework(NumpyFramework):
 
     def to_numpy(self, x: Array) -> HostArray:
         return _widen(self.xp.asnumpy(x))
+
+    def memory(self, x: Array) -> Memory | None:
+        return Memory(x.data.ptr, x.shape, x.strides, x.itemsize)
 
     def synchronize(self) -> None:
         self.xp.cuda.get_current_stream().synchronize()
@@ -181,6 +209,14 @@ class TorchFramework(Framework):
         packed = self.xp.cat([x, -x], dim=-1).transpose(1, 2).contiguous()
         return packed.transpose(1, 2)[..., : x.shape[-1]]
 
+    def memory(self, x: Array) -> Memory | None:
+        from rotary_spec_backends.torch_derivative import PLAIN, traced
+
+        if traced() or type(x) not in PLAIN:
+            return None
+        strides = tuple(stride * x.element_size() for stride in x.stride())
+        return Memory(x.data_ptr(), tuple(x.shape), strides, x.element_size())
+
     def synchronize(self) -> None:
         if str(self.device or "").startswith("cuda"):
             self.xp.cuda.synchronize(self.device)
@@ -192,6 +228,7 @@ class JaxFramework(Framework):
     name = "jax"
     module = "jax"
     differentiable = True
+    mutable = False
 
     @classmethod
     def _array_type(cls, module: ModuleType) -> type:

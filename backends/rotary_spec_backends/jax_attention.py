@@ -12,7 +12,7 @@ from rotary_spec.linear_attention_terms import LinearAttentionOptions
 from rotary_spec_backends.blocked_attention import SoftmaxOptions
 from rotary_spec_backends.chunked import Step, Tokens, Tools, is_long, least
 from rotary_spec_backends.frameworks import Array
-from rotary_spec_backends.jax_backend import rotate_all
+from rotary_spec_backends.kernels.jax_rotation import rotate_all
 
 
 @cache
@@ -35,7 +35,8 @@ def _turn(
     arrays: tuple[Array, ...], positions: Array, options: LinearAttentionOptions
 ) -> tuple[Array, ...]:
     axes = (-2,) * len(arrays)
-    return rotate_all(arrays, positions, options.spec, axes, options.seq_len)
+    turned: tuple[Array, ...] = rotate_all(arrays, positions, options.spec, axes, options.seq_len)
+    return turned
 
 
 def scan(

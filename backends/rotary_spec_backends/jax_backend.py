@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from rotary_spec._array import move_axis
-from rotary_spec.layouts import put_pairs, rotated_lanes, take_pairs
 from rotary_spec.linear_attention_terms import LinearAttentionOptions
 from rotary_spec.spec import RotarySpec
-from rotary_spec_backends.base import Backend, require_float32, require_int32, tables
+from rotary_spec_backends.base import Backend, require_float32, require_int32
 from rotary_spec_backends.frameworks import Array, JaxFramework
 
 
@@ -48,7 +45,10 @@ class JaxBackend(Backend):
         axes: tuple[int, ...],
         seq_len: int | None,
     ) -> tuple[Array, ...]:
-        return _jitted()(arrays, positions, spec, axes, seq_len)  # type: ignore[no-any-return]
+        from rotary_spec_backends.kernels.jax_rotation import rotate_all
+
+        rotated: tuple[Array, ...] = rotate_all(arrays, positions, spec, axes, seq_len)
+        return rotated
 
     def _run(
         self, form: Any, options: LinearAttentionOptions, chunk: int, xp: Any, *arrays: Any
@@ -62,38 +62,3 @@ class JaxBackend(Backend):
         from rotary_spec_backends import jax_attention
 
         return jax_attention.jitted_softmax()(*arguments)
-
-
-@cache
-def _jitted() -> Any:
-    import jax
-
-    return jax.jit(rotate_all, static_argnums=(2, 3, 4))
-
-
-def rotate_all(
-    arrays: tuple[Array, ...],
-    positions: Array,
-    spec: RotarySpec,
-    axes: tuple[int, ...],
-    seq_len: int | None,
-) -> tuple[Array, ...]:
-    """The traceable rotation of several arrays by one table."""
-    import jax.numpy as jnp
-
-    cos, sin = tables(positions, spec, seq_len, jnp)
-    return tuple(_apply(x, cos, sin, spec, axis) for x, axis in zip(arrays, axes))
-
-
-def _apply(x: Array, cos: Array, sin: Array, spec: RotarySpec, axis: int) -> Array:
-    import jax.numpy as jnp
-
-    dtype = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
-    cos, sin = cos.astype(dtype), sin.astype(dtype)
-    lanes = move_axis(x, axis, -2, jnp)
-    rotated = rotated_lanes(spec)
-    first, second = (part.astype(dtype) for part in take_pairs(lanes, spec, jnp))
-    turned = put_pairs(first * cos - second * sin, second * cos + first * sin, spec, jnp)
-    turned = turned.astype(x.dtype)
-    parts = [lanes[..., : rotated.start], turned, lanes[..., rotated.stop :]]
-    return move_axis(jnp.concat(parts, axis=-1), -2, axis, jnp)

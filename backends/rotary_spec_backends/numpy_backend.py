@@ -1,18 +1,27 @@
-"""NumPy, and whatever shares its array interface (see `cupy_backend`)."""
+"""NumPy on the CPU: a compiled kernel where Numba is installed, blocks that stay in cache else."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rotary_spec._array import move_axis
-from rotary_spec.layouts import block_lanes, rotated_lanes, split_pairs
+import numpy as np
+
+from rotary_spec._array import dtype_name
 from rotary_spec.spec import RotarySpec
-from rotary_spec_backends.base import Backend, tables
+from rotary_spec_backends.base import Backend
 from rotary_spec_backends.frameworks import Array, NumpyFramework
+from rotary_spec_backends.host import threads
+from rotary_spec_backends.host.route import no_numba, rotate_host
 
 
 class NumpyBackend(Backend):
-    """The spec in NumPy: always available, float32 arithmetic, no copies but the result."""
+    """The spec in NumPy: always available, float32 arithmetic, several threads.
+
+    With the extra ``numba`` a kernel does it, compiled on its first call for a dtype and a layout
+    (a second each) and kept on disk; ``ROTARY_SPEC_NUMBA=0`` in the environment leaves it out. Both
+    ways of rotating give the same numbers up to the rounding of float32. ``NUMBA_NUM_THREADS`` or
+    ``OMP_NUM_THREADS`` limits the threads.
+    """
 
     name = "numpy"
     extra = "cli"  # NumPy is a core dependency: there is nothing to add
@@ -21,6 +30,11 @@ class NumpyBackend(Backend):
     @classmethod
     def _devices(cls) -> tuple[str, ...] | str:
         return ("cpu",)
+
+    def route(self) -> str:
+        """Which engine rotates: "numba", or "numpy" with the reason."""
+        reason = no_numba()
+        return "numba" if reason is None else f"numpy ({reason})"
 
     def _ids(self, positions: Any, like: Array) -> Array:
         return positions
@@ -33,29 +47,26 @@ class NumpyBackend(Backend):
         axes: tuple[int, ...],
         seq_len: int | None,
     ) -> tuple[Array, ...]:
-        from array_api_compat import array_namespace
+        outs = tuple(np.empty(x.shape, x.dtype) for x in arrays)
+        self._rotate_into(outs, arrays, positions, spec, axes, seq_len)
+        return outs
 
-        cos, sin = tables(positions, spec, seq_len, array_namespace(positions))
-        narrow = cos.astype("float32"), sin.astype("float32")
-        return tuple(
-            self._apply(x, *((cos, sin) if x.dtype == "float64" else narrow), spec, axis)
-            for x, axis in zip(arrays, axes)
-        )
+    def _rotate_into(
+        self,
+        outs: tuple[Array, ...],
+        arrays: tuple[Array, ...],
+        positions: Array,
+        spec: RotarySpec,
+        axes: tuple[int, ...],
+        seq_len: int | None,
+    ) -> None:
+        items = [
+            (_words(out), _words(x), dtype_name(x), axis)
+            for out, x, axis in zip(outs, arrays, axes)
+        ]
+        rotate_host(items, np.asarray(positions), spec, seq_len, threads.num_threads())
 
-    def _apply(self, x: Array, cos: Array, sin: Array, spec: RotarySpec, axis: int) -> Array:
-        xp = self.framework.xp
-        out = xp.empty(x.shape, dtype=x.dtype)
-        lanes, result = move_axis(x, axis, -2, xp), move_axis(out, axis, -2, xp)
-        for block, (start, count) in zip(block_lanes(spec), spec.blocks):
-            first, second = (
-                part.astype(cos.dtype, copy=False)
-                for part in split_pairs(lanes[..., block], spec.layout)
-            )
-            to_first, to_second = split_pairs(result[..., block], spec.output_layout or spec.layout)
-            c, s = cos[..., start : start + count], sin[..., start : start + count]
-            to_first[...] = first * c - second * s
-            to_second[...] = second * c + first * s
-        rotated = rotated_lanes(spec)
-        for kept in (slice(0, rotated.start), slice(rotated.stop, None)):
-            result[..., kept] = lanes[..., kept]
-        return out
+
+def _words(x: Array) -> Any:
+    x = np.asarray(x)
+    return x.view(np.uint16) if dtype_name(x) == "bfloat16" else x

@@ -1,10 +1,21 @@
-"""PyTorch: traceable tensor operations, differentiable, under torch.compile and torch.func too."""
+"""PyTorch: kernels where one fits, and traceable tensor operations everywhere else.
+
+A kernel is a module with three functions, which take what `Backend._rotate` takes: ``refusal``
+gives the reason why it does not take a call, or None where it does; ``rotate`` gives the rotated
+arrays and ``rotate_into`` None, or the reason likewise. `_KERNELS` names them in the order in which
+they are asked. The traceable form is differentiable, and serves torch.compile and torch.func.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 from rotary_spec._array import move_axis
+from rotary_spec.errors import DtypeError
 from rotary_spec.layouts import put_pairs, rotated_lanes, take_pairs
 from rotary_spec.spec import RotarySpec
 from rotary_spec_backends import torch_attention
@@ -13,9 +24,19 @@ from rotary_spec_backends.blocked_attention import SoftmaxOptions
 from rotary_spec_backends.chunked import Tools
 from rotary_spec_backends.frameworks import Array, TorchFramework
 
+_KERNELS = {
+    "triton": "rotary_spec_backends.kernels.torch_rotation",
+    "cpu": "rotary_spec_backends.torch_host",
+}
+
 
 class TorchBackend(Backend):
-    """The spec in PyTorch, on any device with int64; Apple's MPS, without float64, included."""
+    """The spec in PyTorch, on any device with int64; Apple's MPS, without float64, included.
+
+    On CUDA devices a Triton kernel rotates one array or two in one launch, wherever `route` says
+    so; its derivative is the same kernel. On the CPU the engines of the NumPy backend work on the
+    tensors' memory, with as many threads as PyTorch has.
+    """
 
     name = "torch"
     extra = "torch"
@@ -37,6 +58,50 @@ class TorchBackend(Backend):
             positions = positions.astype("int64")
         return torch.asarray(positions, device=like.device)
 
+    def rotate(
+        self,
+        x: Array | Sequence[Array],
+        positions: Array,
+        spec: RotarySpec,
+        *,
+        seq_axis: int = -2,
+        seq_len: int | None = None,
+        out: Array | Sequence[Array] | None = None,
+    ) -> Any:
+        triton: Any = sys.modules.get(_KERNELS["triton"])  # loaded by calls that it may have taken
+        if out is None and triton is not None and not triton.torch.compiler.is_compiling():
+            rotated = triton.again(x, positions, spec, seq_axis, seq_len)
+            if rotated is not None:
+                return rotated
+        return super().rotate(x, positions, spec, seq_axis=seq_axis, seq_len=seq_len, out=out)
+
+    def route(
+        self,
+        x: Array | Sequence[Array],
+        positions: Array,
+        spec: RotarySpec,
+        *,
+        seq_axis: int = -2,
+        seq_len: int | None = None,
+    ) -> str:
+        """How `rotate` would go about this call: the name of a kernel, or why there is none.
+
+        Takes what `rotate` does, and raises what it does.
+
+        Returns
+        -------
+        str
+            "triton", say, or "traceable (triton: float64)".
+        """
+        arrays, positions, axes = self._checked(x, positions, spec, seq_axis)
+        reasons = []
+        for name, module in _kernels().items():
+            reason = module.refusal(arrays, positions, spec, axes, seq_len)
+            if reason is None:
+                return name
+            reasons.append(f"{name}: {reason}")
+        return f"traceable ({'; '.join(reasons)})"
+
     def _rotate(
         self,
         arrays: tuple[Array, ...],
@@ -45,14 +110,29 @@ class TorchBackend(Backend):
         axes: tuple[int, ...],
         seq_len: int | None,
     ) -> tuple[Array, ...]:
-        import array_api_compat.torch as xp
+        return rotate_tensors(arrays, positions, spec, axes, seq_len)
 
-        cos, sin = tables(positions, spec, seq_len, xp)
-        narrow = cos.float(), sin.float()
-        return tuple(
-            self._apply(x, *((cos, sin) if x.dtype == xp.float64 else narrow), spec, axis)
-            for x, axis in zip(arrays, axes)
-        )
+    def _rotate_into(
+        self,
+        outs: tuple[Array, ...],
+        arrays: tuple[Array, ...],
+        positions: Array,
+        spec: RotarySpec,
+        axes: tuple[int, ...],
+        seq_len: int | None,
+    ) -> None:
+        import torch
+
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (*arrays, *outs)):
+            raise DtypeError(
+                "out= records no derivative, but x or out requires one. Hint: leave out away, or "
+                "call under torch.no_grad()."
+            )
+        if not torch.compiler.is_compiling():
+            for module in _kernels().values():
+                if module.rotate_into(outs, arrays, positions, spec, axes, seq_len) is None:
+                    return
+        super()._rotate_into(outs, arrays, positions, spec, axes, seq_len)
 
     def _tools(self, xp: Any) -> Tools:
         return torch_attention.tools(xp, self._turn)
@@ -76,15 +156,44 @@ class TorchBackend(Backend):
             turned_q, turned_k, v, positions, key_positions, mask, options
         )
 
-    def _apply(self, x: Array, cos: Array, sin: Array, spec: RotarySpec, axis: int) -> Array:
-        import array_api_compat.torch as xp
 
-        lanes = move_axis(x, axis, -2, xp)
-        rotated = rotated_lanes(spec)
-        first, second = (part.to(cos.dtype) for part in take_pairs(lanes, spec, xp))
-        turned = put_pairs(first * cos - second * sin, second * cos + first * sin, spec, xp)
-        turned = turned.to(x.dtype)
-        if spec.rotary_dim < spec.head_dim:
-            parts = [lanes[..., : rotated.start], turned, lanes[..., rotated.stop :]]
-            turned = xp.concat(parts, axis=-1)
-        return move_axis(turned, -2, axis, xp)
+def rotate_tensors(
+    arrays: tuple[Array, ...],
+    positions: Array,
+    spec: RotarySpec,
+    axes: tuple[int, ...],
+    seq_len: int | None,
+) -> tuple[Array, ...]:
+    """`Backend._rotate` by the first kernel that takes the call, or by traceable operations."""
+    import array_api_compat.torch as xp
+
+    if not xp.compiler.is_compiling():
+        for module in _kernels().values():
+            rotated = module.rotate(arrays, positions, spec, axes, seq_len)
+            if not isinstance(rotated, str):
+                return rotated  # type: ignore[no-any-return]
+    cos, sin = tables(positions, spec, seq_len, xp)
+    narrow = cos.float(), sin.float()
+    return tuple(
+        _apply(x, *((cos, sin) if x.dtype == xp.float64 else narrow), spec, axis)
+        for x, axis in zip(arrays, axes)
+    )
+
+
+@cache
+def _kernels() -> dict[str, Any]:
+    return {name: import_module(module) for name, module in _KERNELS.items()}
+
+
+def _apply(x: Array, cos: Array, sin: Array, spec: RotarySpec, axis: int) -> Array:
+    import array_api_compat.torch as xp
+
+    lanes = move_axis(x, axis, -2, xp)
+    rotated = rotated_lanes(spec)
+    first, second = (part.to(cos.dtype) for part in take_pairs(lanes, spec, xp))
+    turned = put_pairs(first * cos - second * sin, second * cos + first * sin, spec, xp)
+    turned = turned.to(x.dtype)
+    if spec.rotary_dim < spec.head_dim:
+        parts = [lanes[..., : rotated.start], turned, lanes[..., rotated.stop :]]
+        turned = xp.concat(parts, axis=-1)
+    return move_axis(turned, -2, axis, xp)

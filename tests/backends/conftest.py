@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 
 from rotary_spec_backends import Backend, available, select
+from rotary_spec_backends.host.route import ENVIRONMENT as NUMBA
 from tests.backends.cuda import CUDA, GPU_BACKENDS
+from tests.backends.cuda_on_host import cuda_on_host
+from tests.backends.interpreter import interpreted
 
-HOST_BACKENDS = ("numpy", "torch", "jax", "jax-x64")
+HOST_BACKENDS = (
+    "numpy", "numpy-plain", "torch", "torch-plain", "torch-triton", "jax", "jax-x64", "cupy-host"
+)  # fmt: skip
+"""Framework and variant: plain is without Numba, triton interpreted, host compiled for the CPU."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -30,11 +36,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """A backend ready for use, or a skip with the reason that `available` gives."""
     name, _, variant = request.param.partition("-")
+    if variant == "host":
+        with cuda_on_host() as on_host:
+            yield on_host
+        return
     status = next(s for s in available() if s.name == name)
     if not status.usable:
         pytest.skip(str(status.reason))
-    with _x64() if variant == "x64" else nullcontext():
+    settings = {"x64": _x64, "triton": interpreted, "plain": _without_numba}
+    with settings.get(variant, nullcontext)():
         yield select(name, device="cuda" if variant == "cuda" else "cpu")
+
+
+@contextmanager
+def _without_numba() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(NUMBA, "0")
+        yield
 
 
 def _x64() -> Any:

@@ -228,13 +228,13 @@ def test_other_frameworks(backend: Backend) -> None:
     everyones_ids = {"torch": torch.arange(5), "jax": jnp.arange(5)}
     x = features(backend, "float32", (5, 8))
     for name, theirs in everyone.items():
-        if name != backend.name:
+        if name != backend.framework.name:
             with pytest.raises(rs.DtypeError, match=f"'{backend.name}' takes {backend.name} arr"):
                 backend.rotate(theirs, ids(backend), SPECS["paper"])
             with pytest.raises(rs.DtypeError, match=f"takes {backend.name} arr"):
                 backend.rotate((x, theirs), ids(backend), SPECS["paper"])
     for name, theirs in everyones_ids.items():
-        if name != backend.name:
+        if name != backend.framework.name:
             with pytest.raises(rs.DtypeError, match=f"'{backend.name}' takes .* positions"):
                 backend.rotate(x, theirs, SPECS["paper"])
 
@@ -296,23 +296,13 @@ def test_seq_len_reaches_the_schedule(backend: Backend) -> None:
     assert_rotated(backend, back, x, POSITIONS, linear.transposed())
 
 
-def test_cupy_arithmetic_through_numpy() -> None:
-    """CuPy's backend is NumPy's: without a CUDA device its arithmetic still runs, on the host."""
-    from rotary_spec_backends.cupy_backend import CupyBackend
-    from rotary_spec_backends.frameworks import NumpyFramework
+def test_cupy_without_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the CUDA kernel does not take is done by CuPy's array operations, which are NumPy's."""
+    from rotary_spec_backends.kernels import cupy_rotation
+    from tests.backends.cuda_on_host import CudaOnHost
 
-    class OnTheHost(CupyBackend):
-        framework_type = NumpyFramework
-
-        @classmethod
-        def _devices(cls) -> tuple[str, ...]:
-            return ("cpu",)
-
-        def _ids(self, positions: Any, like: Any) -> Any:
-            return positions
-
-    backend = OnTheHost()
-    assert backend.name == "cupy"
+    monkeypatch.setattr(cupy_rotation, "rotate_into", lambda *_: "not today")
+    backend = CudaOnHost()
     x = features(backend, "float32", (2, 5, 8))
     for spec in SPECS.values():
         assert_rotated(backend, backend.rotate(x, POSITIONS, spec), x, POSITIONS, spec)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import rotary_spec as rs
-from rotary_spec_backends import select, status
+from rotary_spec_backends import Backend, select, status
 from rotary_spec_conformance import Target
 from rotary_spec_conformance.inference import framework_named
 
@@ -22,9 +22,10 @@ def backend_target(
     *,
     seq_len: int | None = None,
     coordinates: bool = False,
+    backend: Backend | None = None,
 ) -> Target:
     """A backend that rotates by ``spec`` in a sequence of ``seq_len``."""
-    backend = select(name, device=device)
+    backend = backend or select(name, device=device)
 
     def rotate(x: Any, positions: Any) -> Any:
         ids = positions if positions.ndim == 1 + axial else positions[..., None, :]

@@ -7,6 +7,8 @@ import pytest
 import rotary_spec as rs
 from rotary_spec_backends import available
 from rotary_spec_conformance import check
+from tests.backends.cuda_on_host import cuda_on_host
+from tests.backends.interpreter import interpreted
 from tests.conformance.own_targets import backend_target
 
 STATUS = {status.name: status for status in available()}
@@ -50,6 +52,21 @@ def test_jax_conforms_exactly_in_every_dtype(layout):
     report = check(backend_target("jax", SPECS[layout]), SPECS[layout])
     assert_exact(report)
     assert {grade.dtype for grade in report.grades} == {"float32", "float16", "bfloat16"}
+
+
+def test_triton_kernel_conforms_in_the_interpreter():
+    """The whole suite, on the CPU: slow for its size, so one spec, which leaves nothing out."""
+    spec = SPECS["everything"]
+    with interpreted():
+        report = check(backend_target("torch", spec, "cpu"), spec, quick=True)
+    assert_exact(report)
+
+
+def test_cuda_source_conforms_as_cpp():
+    spec = SPECS["everything"]
+    with cuda_on_host() as backend:
+        report = check(backend_target("numpy", spec, backend=backend), spec)
+    assert_exact(report)
 
 
 def test_jax_conforms_exactly_on_several_axes():

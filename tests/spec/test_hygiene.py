@@ -17,7 +17,8 @@ import rotary_spec_backends
 from tests import fresh
 
 HEAVY = [
-    "cupy", "dask", "jax", "matplotlib", "mlx", "onnx", "rich", "torch", "transformers", "typer",
+    "cupy", "dask", "jax", "matplotlib", "mlx", "numba", "onnx", "rich", "torch", "transformers",
+    "typer",
 ]  # fmt: skip
 LOADED = "import json, sys; print(json.dumps([m for m in {modules} if m in sys.modules]))"
 

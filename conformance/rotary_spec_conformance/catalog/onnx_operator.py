@@ -30,7 +30,7 @@ def standard(layout: Layout) -> tuple[Target, rs.RotarySpec]:
         from onnx.reference import ReferenceEvaluator
 
         order = ("X", "cos_cache", "sin_cache", "position_ids")
-        evaluator = ReferenceEvaluator(_model(layout, dtype, order, domain=""))
+        evaluator = ReferenceEvaluator(operator_model(layout, dtype, order, domain=""))
         return lambda feeds: evaluator.run(None, feeds)[0]
 
     about = f"RotaryEmbedding, opset {_OPSET}, reference evaluator"
@@ -44,7 +44,7 @@ def contributed(layout: Layout) -> tuple[Target, rs.RotarySpec]:
         from onnxruntime import InferenceSession, SessionOptions
 
         order = ("X", "position_ids", "cos_cache", "sin_cache")
-        model = _model(layout, dtype, order, domain="com.microsoft")
+        model = operator_model(layout, dtype, order, domain="com.microsoft")
         quiet = SessionOptions()
         quiet.log_severity_level = 4  # refusals are raised, they need not be printed too
         session = InferenceSession(
@@ -56,7 +56,7 @@ def contributed(layout: Layout) -> tuple[Target, rs.RotarySpec]:
     return _target("onnxruntime", layout, prepare, ("onnxruntime", "onnx"), about)
 
 
-def _model(layout: Layout, dtype: str, order: tuple[str, ...], domain: str) -> Any:
+def operator_model(layout: Layout, dtype: str, order: tuple[str, ...], domain: str) -> Any:
     """A model of that one node, for x of shape (batch, heads, seq, head_dim)."""
     from onnx import TensorProto, helper
 

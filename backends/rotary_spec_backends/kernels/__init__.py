@@ -1,0 +1,1 @@
+"""Kernels of single frameworks, and the geometry they share. Private: reached through a backend."""

@@ -1,0 +1,97 @@
+"""PyTorch on the CPU: the host engines on the memory of plain tensors."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from rotary_spec.spec import RotarySpec
+from rotary_spec_backends.host.route import rotate_host
+from rotary_spec_backends.torch_derivative import PLAIN, Tensors, traced, with_derivative
+
+
+def refusal(
+    arrays: Tensors,
+    positions: torch.Tensor,
+    spec: RotarySpec,
+    axes: tuple[int, ...],
+    seq_len: int | None,
+) -> str | None:
+    """Why a call needs operations that PyTorch can follow; None where memory is enough."""
+    return _refusal((*arrays, positions))
+
+
+def _refusal(tensors: Tensors) -> str | None:
+    for x in tensors:
+        if type(x) not in PLAIN:
+            return f"a {type(x).__name__} is no plain tensor"
+        if x.device.type != "cpu":
+            return f"device {x.device.type}"
+    if traced() or torch._C._len_torch_dispatch_stack():
+        return "compiled or transformed calls take plain operations"
+    if any(x.layout != torch.strided or x.is_neg() for x in tensors):
+        return "elements that are not in memory as they are"
+    return None
+
+
+def rotate(
+    arrays: Tensors,
+    positions: torch.Tensor,
+    spec: RotarySpec,
+    axes: tuple[int, ...],
+    seq_len: int | None,
+) -> Tensors | str:
+    """The rotated arrays, or why this is not for the host engines."""
+    reason = _refusal((*arrays, positions))
+    if reason is not None:
+        return reason
+    rotation = partial(_rotated, spec=spec, axes=axes, seq_len=seq_len)
+    return with_derivative(rotation, arrays, positions, spec, axes, seq_len)
+
+
+def rotate_into(
+    outs: Tensors,
+    arrays: Tensors,
+    positions: torch.Tensor,
+    spec: RotarySpec,
+    axes: tuple[int, ...],
+    seq_len: int | None,
+) -> str | None:
+    """Rotate into checked memory, or say why this is not for the host engines."""
+    reason = _refusal((*outs, *arrays, positions))
+    if reason is None:
+        _rotate(outs, arrays, positions, spec, axes, seq_len)
+        for out in outs:  # a graph that saved it sees that it changed
+            torch.autograd.graph.increment_version(out)
+    return reason
+
+
+def _rotated(
+    arrays: Tensors, positions: torch.Tensor, *, spec: RotarySpec, axes: Any, seq_len: Any
+) -> Tensors:
+    # Dense strides are kept, as PyTorch's own elementwise operations keep them.
+    outs = tuple(torch.empty_like(x) for x in arrays)
+    _rotate(outs, arrays, positions, spec, axes, seq_len)
+    return outs
+
+
+def _rotate(
+    outs: Tensors,
+    arrays: Tensors,
+    positions: torch.Tensor,
+    spec: RotarySpec,
+    axes: tuple[int, ...],
+    seq_len: int | None,
+) -> None:
+    items = [
+        (_words(out), _words(x), str(x.dtype).rpartition(".")[2], axis)
+        for out, x, axis in zip(outs, arrays, axes)
+    ]
+    rotate_host(items, positions.detach().numpy(), spec, seq_len, torch.get_num_threads())
+
+
+def _words(x: torch.Tensor) -> Any:
+    x = x.detach()
+    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
