@@ -1,41 +1,29 @@
-"""``pytest bench``: each backend's rotation of q and k beside a copy of the same bytes."""
+"""``pytest bench``: the quick grid, each contestant beside a copy of the same bytes."""
 
 import pytest
 
 import rotary_spec_bench as rb
-from rotary_spec_backends import available, select
+from rotary_spec_bench.accuracy import error_of
 
-USABLE = [status.name for status in available() if status.usable]
-# Half an ulp of the largest output, around 8, and float32 arithmetic before it.
-ALLOWED = {"float32": 8 * 2.0**-22, "bfloat16": 8 * 2.0**-8}
+DEVICE = "cpu"
 
 
-@pytest.fixture(params=USABLE)
-def backend(request):
-    device = next((s.devices[-1] for s in available() if s.name == request.param), None)
-    return select(request.param, device=device)
+@pytest.fixture(scope="module", params=rb.grid(DEVICE, quick=True), ids=lambda case: case.name)
+def inputs(request):
+    return rb.Inputs(request.param)
 
 
-@pytest.mark.parametrize("case", rb.CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize("what", ["rotate", "copy"])
-def test_rotation(benchmark, backend, case, what):
-    framework = backend.framework
-    if case.dtype not in framework.supported_dtypes():
-        pytest.skip(f"{backend.name} has no {case.dtype} here")
-    deviation = rb.error(case, backend)
-    assert deviation <= ALLOWED[case.dtype], "a wrong result is not timed"
-    q, k, positions = rb.inputs(case, framework)
-
-    def rotate():
-        out = backend.rotate((q, k), positions, case.spec)
-        if framework.name == "jax":
-            framework.xp.block_until_ready(out)
-        framework.synchronize()
-
-    def copy():
-        rb.copy((q, k), framework)
-        framework.synchronize()
-
-    benchmark.group = f"{case.name} [{backend.name}]"
-    benchmark.extra_info.update(backend=backend.name, error=deviation)
-    benchmark(rotate if what == "rotate" else copy)
+@pytest.mark.parametrize("contestant", rb.contestants(DEVICE, True), ids=lambda c: c.name)
+def test_rotation(benchmark, inputs, contestant):
+    if (missing := contestant.missing()) is not None:
+        pytest.skip(missing)
+    try:
+        prepared = contestant.prepare(inputs)
+    except rb.Unsuited as why:
+        pytest.skip(str(why))
+    deviation = error_of(inputs, prepared, prepared.call(), contestant.kind)
+    benchmark.group = inputs.case.name
+    benchmark.extra_info.update(
+        contestant=contestant.name, error=deviation, bytes=inputs.case.nbytes
+    )
+    benchmark(prepared.call)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rotary_spec.cli_bench import app as bench
 from rotary_spec.cli_options import (
     RUN,
     TARGET_HELP,
@@ -50,6 +51,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(bench, name="bench")
 app.add_typer(plot, name="plot")
 app.add_typer(vectors, name="vectors")
 
