@@ -60,6 +60,19 @@ def bench_compare(
     raise typer.Exit(run_compare(before, after, threshold, as_json=as_json))
 
 
+@app.command("show")
+def bench_show(
+    path: Annotated[str, typer.Argument(help="A file that 'rotary-spec bench --out' wrote.")],
+) -> None:
+    """Print a run as a Markdown table: times the copy's, interleaved / half.
+
+    Exits with 0, or 2 with the reason if the file is no run.
+    """
+    from rotary_spec_bench.commands import run_show
+
+    raise typer.Exit(run_show(path))
+
+
 @app.command("growth")
 def bench_growth(device: BenchDevice = None, as_json: Json = False) -> None:
     """Print how time and memory grow with length, heads, batch and position, as exponents."""

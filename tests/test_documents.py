@@ -1,5 +1,6 @@
 """README and SPEC: what they show is what happens."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import rotary_spec as rs
+from rotary_spec_bench.report import markdown
 from rotary_spec_conformance import CLAUSES, check_linear_attention
 from rotary_spec_conformance.registry import LINEAR_ATTENTION_CLAUSES
 
@@ -85,3 +87,8 @@ def test_the_worked_phases(spec, pair, position):
     )
     assert f"cos = {cos}" in text
     assert f"sin = {sin}" in text
+
+
+def test_the_speed_table_is_that_of_the_result_file():
+    run = json.loads((ROOT / "bench/results/rotation-cpu.json").read_text(encoding="utf-8"))
+    assert f"\n{markdown(run)}\n" in README

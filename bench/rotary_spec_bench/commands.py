@@ -136,6 +136,15 @@ def run_compare(before: str, after: str, threshold: float, *, as_json: bool) -> 
     return INCOMPLETE if any(c.regressed for c in changes) else DONE
 
 
+def run_show(path: str) -> int:
+    """Print a run from its file, as Markdown; 2 if it is none."""
+    try:
+        print(report.markdown(read(path)))
+    except RotarySpecError as error:
+        return _not_run(error, False, Console(markup=False, highlight=False))
+    return DONE
+
+
 def run_growth(*, device: str | None, as_json: bool) -> int:
     """Print how time and memory of every backend grow; 2 if there is no such device."""
     out = Console(markup=False, highlight=False)

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rotary_spec.spec import LAYOUTS
+from rotary_spec_bench.contestants.copies import BASELINE
 from rotary_spec_bench.runner import TIMED, UNSUITED, CaseResult, Row
 
 _STYLES = {"ours": "bold", "copy": "dim", "peer": ""}
@@ -34,6 +36,42 @@ def show(results: Sequence[CaseResult], out: Console, *, host: bool = False) -> 
         for line in _not_timed(result.rows):
             out.print(Text(line, style="yellow"))
         out.print()
+
+
+def markdown(run: dict[str, Any]) -> str:
+    """Times the copy's, as a Markdown table: a row per contestant, cells interleaved / half.
+
+    Cases that differ in the layout only share a column; a dash is a row that was not timed.
+    """
+    columns: dict[str, dict[str, dict[str, float]]] = {}
+    kinds: dict[str, str] = {}
+    for result in run["cases"]:
+        layout = result["case"]["layout"]
+        column = result["case"]["name"].replace(f", {layout}", "")
+        by_layout = columns.setdefault(column, {}).setdefault(layout, {})
+        for row in result["rows"]:
+            if row["ratio"] is not None and row["contestant"] != BASELINE:
+                by_layout[row["contestant"]] = row["ratio"]
+                kinds[row["contestant"]] = row["kind"]
+
+    def cell(by_layout: dict[str, dict[str, float]], name: str) -> str:
+        ratios = [by_layout.get(layout, {}).get(name) for layout in LAYOUTS]
+        return " / ".join("-" if ratio is None else _figures(ratio) for ratio in ratios)
+
+    def worst(name: str) -> float:
+        column = next(iter(columns.values()))
+        return max(ratios.get(name, 0.0) for ratios in column.values())
+
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+    for name in sorted(kinds, key=worst):
+        shown = f"**{name}**" if kinds[name] == "ours" else name
+        cells = " | ".join(cell(by_layout, name) for by_layout in columns.values())
+        lines.append(f"| {shown} | {cells} |")
+    return "\n".join(lines)
+
+
+def _figures(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 9.95 else f"{ratio:.0f}"
 
 
 def _table(result: CaseResult, host: bool) -> Table:
