@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from rotary_spec.spec import RotarySpec
+from rotary_spec_backends.host.pages import prefer_large_pages
 from rotary_spec_backends.host.route import rotate_host
 from rotary_spec_backends.torch_derivative import PLAIN, Tensors, traced, with_derivative
 
@@ -73,6 +74,8 @@ def _rotated(
 ) -> Tensors:
     # Dense strides are kept, as PyTorch's own elementwise operations keep them.
     outs = tuple(torch.empty_like(x) for x in arrays)
+    for out in outs:
+        prefer_large_pages(out.data_ptr(), out.nbytes)
     _rotate(outs, arrays, positions, spec, axes, seq_len)
     return outs
 

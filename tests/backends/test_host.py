@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 import rotary_spec as rs
 from rotary_spec_backends import Backend, select
 from rotary_spec_backends.frameworks import NumpyFramework
-from rotary_spec_backends.host import compiled, threads
+from rotary_spec_backends.host import compiled, pages, threads
 from rotary_spec_backends.host.route import ENVIRONMENT
 from tests import fresh, oracle
 from tests.backends.test_rotate import assert_rotated
@@ -184,6 +186,36 @@ if not child:
 print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
 """
         assert fresh.run(code) == 0
+
+
+class TestPages:
+    @pytest.mark.skipif(
+        not Path("/sys/kernel/mm/transparent_hugepage/enabled").exists()
+        or not Path("/proc/self/smaps").exists(),
+        reason="this system pages in small pages alone, or does not say how it does",
+    )
+    def test_new_tensors_ask_for_large_ones(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        torch = pytest.importorskip("torch")
+        monkeypatch.setenv(ENVIRONMENT, "0")
+        x = torch.ones(2 * pages.LARGE // 256, 64)
+        y = select("torch").rotate(x, np.arange(len(x)), rs.RotarySpec(64))
+        assert "hg" in flags(y.data_ptr() + pages.LARGE)
+
+    def test_a_refusal_is_not_an_error(self) -> None:
+        pages.prefer_large_pages(mmap.PAGESIZE, pages.LARGE)  # where nothing is mapped
+
+
+def flags(address: int) -> list[str]:
+    """What Linux says of the mapping with that address."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        bounds, _, rest = line.partition(" ")
+        if "-" in bounds:
+            first, last = (int(bound, 16) for bound in bounds.split("-"))
+            inside = first <= address < last
+        elif inside and bounds == "VmFlags:":
+            return rest.split()
+    raise AssertionError(f"nothing is mapped at {address:#x}")
 
 
 class TestRoute:

@@ -1,12 +1,13 @@
 """The NumPy engine: a block of positions at a time, whose rows and tables stay in cache.
 
-Rows side by side in float32 or float64 are turned where they are to go: the interleaved layout as
+Lanes side by side in float32 or float64 are turned where they are to go: the interleaved layout as
 complex numbers, the half layout as x cos + (halves swapped) sin. Everything else goes through a
-float32 tile.
+tile of the dtype of the arithmetic.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -42,7 +43,8 @@ def jobs(
 
 def _rotate_block(items: Sequence[Item], tables: _Tables, spec: RotarySpec, block: slice) -> None:
     with np.errstate(all="ignore"):  # infinities and NaN go the way of float arithmetic
-        found: dict[bool, tuple[HostArray, HostArray]] = {}
+        found: dict[bool, HostArray] = {}
+        scratch = _Scratch()
         for target, source, dtype, axis in items:
             wide = dtype == "float64"
             if wide not in found:
@@ -51,8 +53,7 @@ def _rotate_block(items: Sequence[Item], tables: _Tables, spec: RotarySpec, bloc
             if source.ndim > 1:
                 along[axis] = block
             y, x = target[tuple(along)], source[tuple(along)]
-            cos, sin = (_stretched(t, x.ndim, axis) for t in found[wide])
-            _rotate_rows(y, x, dtype, cos, sin, spec)
+            _rotate_rows(y, x, dtype, _stretched(found[wide], x.ndim, axis), spec, scratch)
 
 
 def _stretched(values: HostArray, ndim: int, axis: int) -> HostArray:
@@ -78,31 +79,44 @@ class _Tables:
                 self._far = self._complex(np.arange(first, last + 1) * _FINE, 1.0)
                 self._near = self._complex(np.arange(_FINE), self._magnitude)
 
-    def of(self, block: slice, wide: bool) -> tuple[HostArray, HostArray]:
-        """A cos and A sin of a block of the last axis, float64 or else float32."""
+    def of(self, block: slice, wide: bool) -> HostArray:
+        """A (cos + i sin) of a block of the last axis, complex128 or else complex64."""
         positions = self._positions[..., block] if block != slice(None) else self._positions
         if self._far is not None and not wide:
             ids = positions.astype(np.int64)
             z = self._far[ids // _FINE - self._first] * self._near[ids % _FINE]
-            narrow = z.astype(np.complex64)
-            return narrow.real, narrow.imag
-        cos, sin = self._exact(positions, self._magnitude)
-        return (cos, sin) if wide else (cos.astype(np.float32), sin.astype(np.float32))
+            return z.astype(np.complex64)  # type: ignore[no-any-return]
+        z = self._complex(positions, self._magnitude)
+        return z if wide else z.astype(np.complex64)  # type: ignore[no-any-return]
 
-    def _exact(self, positions: HostArray, magnitude: float) -> tuple[Any, Any]:
+    def _complex(self, positions: HostArray, magnitude: float) -> Any:
         from array_api_compat import numpy as xp
 
         spec = self._spec
-        return table(positions, self._turns, magnitude, spec.inverse, xp, spec.axis_of_pair)
+        cos, sin = table(positions, self._turns, magnitude, spec.inverse, xp, spec.axis_of_pair)
+        z = np.empty(cos.shape, np.complex128)
+        z.real, z.imag = cos, sin
+        return z
 
-    def _complex(self, positions: HostArray, magnitude: float) -> Any:
-        cos, sin = self._exact(positions, magnitude)
-        return cos + 1j * sin
+
+class _Scratch:
+    """Arrays used again for every tile: new ones would have to be paged in, out of cache."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[str, Any], HostArray] = {}
+
+    def __call__(self, use: str, shape: tuple[int, ...], dtype: Any) -> HostArray:
+        """An array for that use, with anything in it."""
+        size = math.prod(shape)
+        array = self._arrays.get((use, dtype))
+        if array is None or array.size < size:
+            array = self._arrays[use, dtype] = np.empty(size, dtype)
+        return array[:size].reshape(shape)
 
 
 def _rotate_rows(
-    target: HostArray, source: HostArray, dtype: str, cos: HostArray, sin: HostArray,
-    spec: RotarySpec,
+    target: HostArray, source: HostArray, dtype: str, z: HostArray, spec: RotarySpec,
+    scratch: _Scratch,
 ) -> None:  # fmt: skip
     rotated = rotated_lanes(spec)
     layouts: tuple[Layout, Layout] = spec.layout, spec.output_layout or spec.layout
@@ -111,40 +125,43 @@ def _rotate_rows(
         and layouts[0] == layouts[1]
         and source.strides[-1] == target.strides[-1] == source.itemsize
     )
-    arithmetic = np.float64 if dtype == "float64" else np.float32
+    ends = slice(0, rotated.start), slice(rotated.stop, spec.head_dim)
+    kept = [lanes for lanes in ends if lanes.start < lanes.stop]
     turns = [
-        _Turn(layouts[0], cos[..., start : start + count], sin[..., start : start + count])
-        for start, count in spec.blocks
+        (lanes, _Turn(layouts[0], z[..., start : start + count], scratch))
+        for lanes, (start, count) in zip(block_lanes(spec), spec.blocks)
     ]
-    for tile in _tiles(source.shape[:-1], spec.head_dim):
+    rows = source.shape[:-1]
+    # One product of complex numbers needs nothing that would have to stay in cache.
+    whole = direct and layouts[0] == "interleaved" and not kept
+    for tile in [(slice(None),) * len(rows)] if whole else _tiles(rows, spec.head_dim):
         x, y = source[tile], target[tile]
-        for lanes, turn in zip(block_lanes(spec), turns):
+        for lanes, turn in turns:
             to, given = y[..., lanes], x[..., lanes]
             if direct:
                 turn(to, given, tile)
             else:
-                values = _load(given, dtype, arithmetic)
+                values = _load(given, dtype, scratch)
                 turn(values, values, tile)
                 if layouts[0] != layouts[1]:
                     values = join_pairs(*split_pairs(values, layouts[0]), layouts[1], np)
-                _store(to, values, dtype)
-        for kept in (slice(0, rotated.start), slice(rotated.stop, None)):
-            y[..., kept] = x[..., kept]
+                _store(to, values, dtype, scratch)
+        for lanes in kept:
+            y[..., lanes] = x[..., lanes]
 
 
 class _Turn:
     """Turn the pairs of a tile by its part of the table, in place or not."""
 
-    def __init__(self, layout: Layout, cos: HostArray, sin: HostArray) -> None:
-        if layout == "interleaved":
-            kind = np.complex64 if cos.dtype == np.float32 else np.complex128
-            self._z = np.empty(cos.shape, kind)
-            self._z.real, self._z.imag = cos, sin
-        else:
-            self._cos = np.concatenate([cos, cos], axis=-1)
-            self._sin = np.stack([-sin, sin], axis=-2)
+    def __init__(self, layout: Layout, z: HostArray, scratch: _Scratch) -> None:
         self._interleaved = layout == "interleaved"
-        self._scratch = np.empty(0, cos.dtype)
+        if self._interleaved:
+            self._z = np.ascontiguousarray(z)
+            return
+        self._cos = np.concatenate([z.real, z.real], axis=-1)
+        self._sin = np.concatenate([-z.imag, z.imag], axis=-1)
+        self._half = np.dtype((np.void, z.shape[-1] * self._cos.itemsize))
+        self._scratch = scratch
 
     def __call__(self, out: HostArray, x: HostArray, tile: tuple[slice, ...]) -> None:
         if self._interleaved:
@@ -153,13 +170,17 @@ class _Turn:
             return
         cos = self._cos[_broadcast(tile, self._cos)]
         sin = self._sin[_broadcast(tile, self._sin)]
-        halves = x.reshape(*x.shape[:-1], 2, x.shape[-1] // 2)
-        if self._scratch.shape != halves.shape:
-            self._scratch = np.empty(halves.shape, halves.dtype)
-        added = self._scratch
-        np.multiply(halves[..., ::-1, :], sin, out=added)
-        np.multiply(x, cos, out=out)
-        np.add(out, added.reshape(out.shape), out=out)
+        swapped = self._scratch("swapped", x.shape, x.dtype)
+        in_place = np.may_share_memory(out, x)
+        if not in_place:  # first, so that memory fetches x and out at the same time
+            np.multiply(x, cos, out=out)
+        # A copy moves each half as one piece; arithmetic on swapped halves would go through them
+        # one by one, which takes longer than they do.
+        swapped.view(self._half)[...] = x.view(self._half)[..., ::-1]
+        swapped *= sin
+        if in_place:
+            np.multiply(x, cos, out=out)
+        out += swapped
 
 
 def _broadcast(tile: tuple[slice, ...], values: HostArray) -> tuple[slice, ...]:
@@ -185,25 +206,29 @@ def _tiles(rows: tuple[int, ...], width: int) -> Iterator[tuple[slice, ...]]:
             yield (*outer, slice(n, n + step), *inner[axis + 1 :])
 
 
-def _load(words: HostArray, dtype: str, arithmetic: Any) -> HostArray:
+def _load(words: HostArray, dtype: str, scratch: _Scratch) -> HostArray:
+    values = scratch("values", words.shape, np.float64 if dtype == "float64" else np.float32)
     if dtype != "bfloat16":
-        return np.array(words, dtype=arithmetic, order="C")
-    bits = np.array(words, dtype=np.uint32, order="C")
+        values[...] = words
+        return values
+    bits = values.view(np.uint32)
+    bits[...] = words
     bits <<= np.uint32(16)
-    return bits.view(np.float32)
+    return values
 
 
-def _store(words: HostArray, values: HostArray, dtype: str) -> None:
+def _store(words: HostArray, values: HostArray, dtype: str, scratch: _Scratch) -> None:
     if dtype != "bfloat16":
         words[...] = values
         return
-    nan = np.isnan(values)
+    nan = np.isnan(values) if np.isnan(values.max(initial=0)) else None
     bits = np.ascontiguousarray(values).view(np.uint32)
-    odd = bits >> np.uint32(16)
+    odd = scratch("odd", bits.shape, np.uint32)
+    np.right_shift(bits, np.uint32(16), out=odd)
     odd &= np.uint32(1)
     odd += np.uint32(0x7FFF)
-    bits = bits + odd  # to nearest, ties to even
-    bits >>= np.uint32(16)
-    if nan.any():
-        bits[nan] = 0x7FC0  # adding could carry a NaN over to an infinity
-    words[...] = bits
+    odd += bits  # to nearest, ties to even
+    odd >>= np.uint32(16)
+    words[...] = odd
+    if nan is not None:
+        words[nan] = 0x7FC0  # adding could carry a NaN over to an infinity
