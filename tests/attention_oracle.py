@@ -48,12 +48,20 @@ def grouped(k: Any, v: Any, q: Any) -> tuple[Any, Any]:
 
 
 def linear_attention(
-    q: Any, k: Any, v: Any, positions: Any, spec: rs.RotarySpec, seen: Any, feature_map: Any
+    q: Any,
+    k: Any,
+    v: Any,
+    positions: Any,
+    spec: rs.RotarySpec,
+    seen: Any,
+    feature_map: Any,
+    key_positions: Any = None,
 ) -> tuple[Any, Any]:
     """Eq. 19, and sum |terms| / denominator: what every rounding error is relative to."""
     k, v = grouped(k, v, q)
     phi_q, phi_k = features(feature_map, q, k)
-    turned_q, turned_k = (oracle.rotate(phi, positions, spec) for phi in (phi_q, phi_k))
+    turned_q = oracle.rotate(phi_q, positions, spec)
+    turned_k = oracle.rotate(phi_k, positions if key_positions is None else key_positions, spec)
     numerator = np.where(seen, turned_q @ np.swapaxes(turned_k, -1, -2), 0.0) @ v
     total = np.where(seen, phi_q @ np.swapaxes(phi_k, -1, -2), 0.0).sum(axis=-1, keepdims=True)
     large_q, large_k = (np.maximum(oracle.weights(phi, spec), phi) for phi in (phi_q, phi_k))

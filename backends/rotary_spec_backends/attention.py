@@ -137,7 +137,7 @@ class AttentionOperations:
         q, k, v, axis = sequence_last_but_one(q, k, v, seq_axis, xp)
         positions, key_positions = self._both_positions(q, k, positions, key_positions, spec)
         key_mask = self._mask(key_mask, tuple(k.shape[:-1]), "key_mask", k)
-        if not q.shape[-2] or not k.shape[-2]:
+        if 0 in (*q.shape[:-1], *k.shape[:-1]):
             out, low = _nothing(q, k, v, xp), None
         elif causal and key_positions is None:
             tokens = Tokens((q, k, v), (positions, key_mask))

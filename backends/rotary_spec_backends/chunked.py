@@ -144,7 +144,7 @@ def causal(
     earlier key counted, None that none has.
     """
     xp, (q, k, _), (positions, key_mask) = tools.xp, tokens.features, tokens.rows
-    attends = _attends_so_far(q, k, key_mask, seen, xp)
+    attends = attends_so_far(q, k, key_mask, seen, xp)
 
     def step(carry: Any, part: Tokens) -> Any:
         return _causal_part(tools, options, chunk, part, carry)
@@ -155,7 +155,7 @@ def causal(
     return carry, (out, low)
 
 
-def _attends_so_far(
+def attends_so_far(
     q: Array, k: Array, key_mask: Array | None, seen: Array | None, xp: Any
 ) -> Array | None:
     """Whether a query attends to any key, (..., heads, seq); None where all do."""

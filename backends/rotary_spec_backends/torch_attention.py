@@ -7,12 +7,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from rotary_spec import RotarySpec
 from rotary_spec._array import has_dtype
 from rotary_spec.attention_arguments import causal_mask, group_size, has_axes, order
 from rotary_spec.linear_attention_terms import LinearAttentionOptions
 from rotary_spec_backends.base import constants, tables
 from rotary_spec_backends.blocked_attention import SoftmaxOptions
-from rotary_spec_backends.chunked import ALL, Step, Tokens, Tools, is_long, least, python_scan
+from rotary_spec_backends.chunked import (
+    ALL,
+    Step,
+    Tokens,
+    Tools,
+    causal,
+    is_long,
+    least,
+    python_scan,
+)
 from rotary_spec_backends.frameworks import Array
 
 CHUNKS = 1
@@ -29,9 +39,8 @@ def scan(
     import torch
     from torch.utils.checkpoint import checkpoint
 
-    learning = torch.is_grad_enabled() and any(x.requires_grad for x in (*tokens.features, *carry))
     transformed = _transformed()
-    if not learning and not transformed:
+    if not _learning(*tokens.features, *carry) and not transformed:
         return python_scan(step, carry, tokens, sizes, xp)
     if not torch.compiler.is_compiling() and not transformed:
         step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=False)
@@ -55,14 +64,41 @@ def tools(xp: Any, turn: Callable[..., tuple[Array, ...]]) -> Tools:
     return Tools(xp, _turn_whole(turn), scan, CHUNKS, _tril, _add_product)
 
 
+def run(tools: Tools, form: Any, options: LinearAttentionOptions, chunk: int, *arrays: Any) -> Any:
+    """A form of `chunked`; the causal one in place where neither gradients nor tracers see it."""
+    import torch
+
+    if form is causal and not torch.compiler.is_compiling() and not _transformed():
+        tokens, carry, _ = arrays
+        if not _learning(*tokens.features, *carry):
+            from rotary_spec_backends import torch_linear_attention as eager
+
+            table = _complex_table if _is_whole(options.spec) else None
+            with torch.no_grad():
+                return eager.causal(tools.turn, table, options, chunk, *arrays)
+    return form(tools, options, chunk, *arrays)
+
+
+def _learning(*arrays: Array) -> bool:
+    import torch
+
+    return torch.is_grad_enabled() and any(x.requires_grad for x in arrays)
+
+
+def _is_whole(spec: RotarySpec) -> bool:
+    """Whether every lane is rotated and pairs are neighbours: complex numbers as they lie."""
+    return (
+        spec.layout == "interleaved" and not spec.output_layout and spec.rotary_dim == spec.head_dim
+    )
+
+
 def _turn_whole(turn: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
-    """``turn``, by one complex product where every lane is rotated and pairs are neighbours."""
+    """``turn``, by one complex product where the spec allows it."""
 
     def turned(
         arrays: tuple[Array, ...], positions: Array, options: LinearAttentionOptions
     ) -> tuple[Array, ...]:
-        spec = options.spec
-        if spec.layout != "interleaved" or spec.output_layout or spec.rotary_dim < spec.head_dim:
+        if not _is_whole(options.spec):
             return turn(arrays, positions, options)
         import torch
 
@@ -93,7 +129,10 @@ def _complex_table(like: Array, positions: Array, options: LinearAttentionOption
     step = torch.tensor(signed, dtype=torch.int64, device=like.device)
     angle = (positions.to(torch.int64)[..., None] * step).double()  # wraps: one turn is 2^64
     angle *= -RADIANS if spec.inverse else RADIANS
-    return torch.complex((magnitude * angle.cos()).float(), (magnitude * angle.sin()).float())
+    cos, sin = angle.cos(), angle.sin()
+    if magnitude != 1:
+        cos, sin = magnitude * cos, magnitude * sin
+    return torch.complex(cos.float(), sin.float())
 
 
 def _transformed() -> bool:

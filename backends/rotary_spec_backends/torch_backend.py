@@ -17,6 +17,7 @@ from typing import Any
 from rotary_spec._array import move_axis
 from rotary_spec.errors import DtypeError
 from rotary_spec.layouts import put_pairs, rotated_lanes, take_pairs
+from rotary_spec.linear_attention_terms import LinearAttentionOptions
 from rotary_spec.spec import RotarySpec
 from rotary_spec_backends import torch_attention
 from rotary_spec_backends.base import Backend, tables
@@ -136,6 +137,11 @@ class TorchBackend(Backend):
 
     def _tools(self, xp: Any) -> Tools:
         return torch_attention.tools(xp, self._turn)
+
+    def _run(
+        self, form: Any, options: LinearAttentionOptions, chunk: int, xp: Any, *arrays: Any
+    ) -> Any:
+        return torch_attention.run(self._tools(xp), form, options, chunk, *arrays)
 
     def _softmax_attention(
         self,

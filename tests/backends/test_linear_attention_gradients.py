@@ -42,6 +42,8 @@ def gradients(backend: Backend, function: Any, seed: Any) -> Any:
         parts = (x[start:stop] for start, stop in pairwise(ends))
         return function(*(x.reshape(y.shape) for x, y in zip(parts, inputs(), strict=True)))
 
+    if backend.name == "jax":  # one program instead of one for each operation
+        of_one = backend.framework.xp.jit(of_one)
     given, seed = (backend.framework.asarray(x, "float64") for x in (flat, seed))
     return backend.framework.to_numpy(backend.framework.gradient(of_one, given, seed))
 
@@ -151,6 +153,46 @@ class TestTorch:
                 see(x)
         out.sum().backward()
         return sum(memory.values())
+
+    @pytest.mark.parametrize(
+        ("spec", "positions"),
+        [
+            (rs.RotarySpec(8), np.arange(21)),
+            (rs.RotarySpec(8, layout="half", inverse=True), np.arange(21)),
+            (rs.RotarySpec(8, rotary_dim=4, attention_factor=1.5), np.arange(42).reshape(2, 1, 21)),
+            (rs.RotarySpec(8, attention_factor=1.5), np.arange(42).reshape(2, 1, 21)),
+            (rs.RotarySpec(8), np.asarray(7)),
+            (rs.RotarySpec(8, sections=rs.Sections((2, 2))), np.arange(42).reshape(2, 21)),
+        ],
+        ids=["whole", "half", "partial", "rows", "one position", "sections"],
+    )
+    def test_without_a_gradient(self, spec: rs.RotarySpec, positions: Any) -> None:
+        """In place, and as it is differentiated: float64 sums in two orders."""
+        rng = np.random.default_rng(0)
+        q, k, v = (self.torch.asarray(rng.normal(size=(2, h, 21, 8))) for h in (4, 2, 2))
+        positions = self.torch.asarray(positions)
+        outs = [
+            self.backend.linear_attention(
+                q.requires_grad_(learning), k, v, positions, spec, causal=True, chunk=8
+            )
+            for learning in (False, True)
+        ]
+        # Terms below 10 of values below 4, over a denominator that is not below one of its terms.
+        assert self.torch.all((outs[0] - outs[1]).abs() <= ALLOWED)
+
+    def test_without_heads(self) -> None:
+        """And in any strides; nothing is written into the arguments."""
+        q, k, v = (self.torch.asarray(x)[:2] for x in inputs())
+        before = [x.clone() for x in (q, k, v)]
+
+        def function(*arrays: Any) -> Any:
+            return self.backend.linear_attention(*arrays, range(9), SPEC, causal=True, chunk=4)
+
+        whole = function(q, k, v)
+        assert self.torch.all((function(q[1], k[1], v[1]) - whole[1]).abs() <= ALLOWED)
+        turned = function(*(x.transpose(0, 1).contiguous().transpose(0, 1) for x in (q, k, v)))
+        assert self.torch.all((turned - whole).abs() <= ALLOWED)
+        assert all(map(self.torch.equal, (q, k, v), before))
 
     def test_kept_memory_is_linear(self) -> None:
         """Output and inputs, 4 * 64 bytes for a token's heads; positions; for each chunk of 8 a
