@@ -19,7 +19,7 @@ from rotary_spec.errors import DtypeError
 from rotary_spec.layouts import put_pairs, rotated_lanes, take_pairs
 from rotary_spec.linear_attention_terms import LinearAttentionOptions
 from rotary_spec.spec import RotarySpec
-from rotary_spec_backends import torch_attention
+from rotary_spec_backends import chunked, torch_attention
 from rotary_spec_backends.base import Backend, tables
 from rotary_spec_backends.blocked_attention import SoftmaxOptions
 from rotary_spec_backends.chunked import Tools
@@ -29,6 +29,7 @@ _KERNELS = {
     "triton": "rotary_spec_backends.kernels.torch_rotation",
     "cpu": "rotary_spec_backends.torch_host",
 }
+_LINEAR_ATTENTION = "rotary_spec_backends.kernels.torch_linear_attention"
 
 
 class TorchBackend(Backend):
@@ -135,12 +136,38 @@ class TorchBackend(Backend):
                     return
         super()._rotate_into(outs, arrays, positions, spec, axes, seq_len)
 
+    def linear_attention_route(self, *arguments: Any, **keywords: Any) -> str:
+        """How `linear_attention` would go about this call: by a kernel, or why by none.
+
+        Takes what `linear_attention` does, and raises what it does for bad arguments.
+
+        Returns
+        -------
+        str
+            "triton", or "chunked (triton: feature map 'softmax')", say.
+        """
+        try:
+            _Asked(self).linear_attention(*arguments, **keywords)
+        except _Route as route:
+            return str(route)
+        return "chunked (no tokens)"
+
     def _tools(self, xp: Any) -> Tools:
         return torch_attention.tools(xp, self._turn)
 
     def _run(
         self, form: Any, options: LinearAttentionOptions, chunk: int, xp: Any, *arrays: Any
     ) -> Any:
+        def plain(features: tuple[Array, ...]) -> Array:
+            tokens, *rest = arrays
+            tokens = tokens._replace(features=features)
+            return form(self._tools(xp), options, chunk, tokens, *rest)[1][0]
+
+        if form is chunked.causal and not xp.compiler.is_compiling():
+            kernel = import_module(_LINEAR_ATTENTION)
+            result = kernel.run(options, *arrays, plain)
+            if not isinstance(result, str):
+                return result
         return torch_attention.run(self._tools(xp), form, options, chunk, *arrays)
 
     def _softmax_attention(
@@ -161,6 +188,25 @@ class TorchBackend(Backend):
         return torch_attention.fused_attention(
             turned_q, turned_k, v, positions, key_positions, mask, options
         )
+
+
+class _Route(Exception):
+    """The answer of `TorchBackend.linear_attention_route`."""
+
+
+class _Asked(TorchBackend):
+    """Checks a call, and answers instead of computing."""
+
+    def __init__(self, backend: TorchBackend) -> None:
+        self.framework = backend.framework
+
+    def _run(
+        self, form: Any, options: LinearAttentionOptions, chunk: int, xp: Any, *arrays: Any
+    ) -> Any:
+        if form is not chunked.causal:
+            raise _Route("chunked (triton: not causal by index)")
+        reason = import_module(_LINEAR_ATTENTION).refusal(options, *arrays)
+        raise _Route("triton" if reason is None else f"chunked (triton: {reason})")
 
 
 def rotate_tensors(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -59,3 +60,14 @@ def _x64() -> Any:
     import jax
 
     return jax.enable_x64(True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _modules_that_grow() -> None:
+    """Import what CuPy's modules import when they are looked at.
+
+    torch.compile goes through sys.modules, where it meets CuPy once `available` has asked for it,
+    and fails if that grows on the way (PyTorch 2.13, CuPy 14.2).
+    """
+    with suppress(ImportError):
+        import_module("cupyx.scipy.sparse")

@@ -63,7 +63,7 @@ def refusal(
     return plan if isinstance(plan, str) else None
 
 
-def _reason(arrays: Tensors, positions: torch.Tensor, spec: RotarySpec) -> str | None:
+def unfit(arrays: Tensors, positions: torch.Tensor, spec: RotarySpec) -> str | None:
     """Why the kernel does not take a call, whatever the strides; None where it may."""
     x = arrays[0]
     for array in (*arrays, positions):
@@ -205,7 +205,7 @@ def _plan(
     seq_len: int | None,
 ) -> Plan | str:
     """The plan of a call, or why there is none; ``outs`` of None are new memory."""
-    reason = _reason(arrays if outs is None else (*arrays, *outs), positions, spec)
+    reason = unfit(arrays if outs is None else (*arrays, *outs), positions, spec)
     if reason is not None:
         return reason
     if outs is None:

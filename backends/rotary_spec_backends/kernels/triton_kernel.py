@@ -52,7 +52,7 @@ def cos_sin(phase):
 
 
 @triton.jit
-def _load(x, live, INTERLEAVED: tl.constexpr, PAIRS: tl.constexpr, BLOCK: tl.constexpr):
+def load_pairs(x, live, INTERLEAVED: tl.constexpr, PAIRS: tl.constexpr, BLOCK: tl.constexpr):
     """First and second members of the pairs of the rows at ``x``, each (tokens, BLOCK)."""
     if INTERLEAVED:
         lane = tl.arange(0, 2 * BLOCK)[None, :]
@@ -67,10 +67,10 @@ def _load(x, live, INTERLEAVED: tl.constexpr, PAIRS: tl.constexpr, BLOCK: tl.con
 
 
 @triton.jit
-def _store(
+def store_pairs(
     y, first, second, live, INTERLEAVED: tl.constexpr, PAIRS: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """The inverse of `_load`, rounded to the dtype of ``y``."""
+    """The inverse of `load_pairs`, rounded to the dtype of ``y``."""
     first, second = first.to(y.dtype.element_ty), second.to(y.dtype.element_ty)
     if INTERLEAVED:
         lane = tl.arange(0, 2 * BLOCK)[None, :]
@@ -170,9 +170,9 @@ def rotate_rows(
         entry, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
         source = x + (entry * x_batch + head * x_head) * VECTOR
         target = y + (entry * y_batch + head * y_head) * VECTOR
-        first, second = _load(source + START, live, INTERLEAVED, PAIRS, PAIRS_BLOCK)
+        first, second = load_pairs(source + START, live, INTERLEAVED, PAIRS, PAIRS_BLOCK)
         first, second = first.to(tl.float32), second.to(tl.float32)
-        _store(
+        store_pairs(
             target + START,
             first * cos - second * sin,
             second * cos + first * sin,
