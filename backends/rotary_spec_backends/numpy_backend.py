@@ -48,7 +48,7 @@ class NumpyBackend(Backend):
         seq_len: int | None,
     ) -> tuple[Array, ...]:
         outs = tuple(np.empty(x.shape, x.dtype) for x in arrays)
-        self._rotate_into(outs, arrays, positions, spec, axes, seq_len)
+        self._rotate_into(outs, arrays, positions, spec, axes, seq_len, fresh=True)
         return outs
 
     def _rotate_into(
@@ -59,12 +59,14 @@ class NumpyBackend(Backend):
         spec: RotarySpec,
         axes: tuple[int, ...],
         seq_len: int | None,
+        fresh: bool = False,
     ) -> None:
         items = [
             (_words(out), _words(x), dtype_name(x), axis)
             for out, x, axis in zip(outs, arrays, axes)
         ]
-        rotate_host(items, np.asarray(positions), spec, seq_len, threads.num_threads())
+        ids, limit = np.asarray(positions), threads.num_threads()
+        rotate_host(items, ids, spec, seq_len, limit, fresh=fresh)
 
 
 def _words(x: Array) -> Any:

@@ -76,7 +76,7 @@ def _rotated(
     outs = tuple(torch.empty_like(x) for x in arrays)
     for out in outs:
         prefer_large_pages(out.data_ptr(), out.nbytes)
-    _rotate(outs, arrays, positions, spec, axes, seq_len)
+    _rotate(outs, arrays, positions, spec, axes, seq_len, fresh=True)
     return outs
 
 
@@ -87,12 +87,14 @@ def _rotate(
     spec: RotarySpec,
     axes: tuple[int, ...],
     seq_len: int | None,
+    fresh: bool = False,
 ) -> None:
     items = [
         (_words(out), _words(x), str(x.dtype).rpartition(".")[2], axis)
         for out, x, axis in zip(outs, arrays, axes)
     ]
-    rotate_host(items, positions.detach().numpy(), spec, seq_len, torch.get_num_threads())
+    ids, limit = positions.detach().numpy(), torch.get_num_threads()
+    rotate_host(items, ids, spec, seq_len, limit, fresh=fresh)
 
 
 def _words(x: torch.Tensor) -> Any:

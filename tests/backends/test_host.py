@@ -16,6 +16,7 @@ from rotary_spec_backends import Backend, select
 from rotary_spec_backends.frameworks import NumpyFramework
 from rotary_spec_backends.host import compiled, pages, threads
 from rotary_spec_backends.host.route import ENVIRONMENT
+from rotary_spec_backends.host.rows import Axis
 from tests import fresh, oracle
 from tests.backends.test_rotate import assert_rotated
 
@@ -52,6 +53,53 @@ def test_many_blocks(engine: Backend, dtype: str, layout: Any, output_layout: An
     x = normal((1, 3, 1500, 48), dtype)
     positions = np.arange(1500) * 87 - 700
     assert_rotated(engine, engine.rotate(x, positions, spec), x, positions, spec)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("layout", "output_layout"), LAYOUTS)
+@pytest.mark.parametrize("shift", [0, 1, 21])
+def test_past_the_caches(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, layout: Any, output_layout: Any, shift: int
+) -> None:
+    """The same bits as with ordinary writes and not one beside them, wherever the target begins."""
+    pytest.importorskip("numba")
+    monkeypatch.setenv(ENVIRONMENT, "1")
+    monkeypatch.setattr(threads, "num_threads", lambda: 2)
+    monkeypatch.setattr(threads, "WORTHWHILE", 0)
+    monkeypatch.setattr(compiled, "STREAM", 0)
+    streamed: list[int] = []
+    rows_at_once = compiled._stream
+    monkeypatch.setattr(
+        compiled, "_stream", lambda *a: streamed.append(rows_at_once(*a)) or streamed[-1]
+    )
+    spec = rs.RotarySpec(
+        52, layout=layout, output_layout=output_layout, rotary_dim=42, rotary_start=4
+    )
+    backend, positions = select("numpy"), np.arange(700) * 87
+    for shape, axis in (((2, 3, 700, 52), -2), ((2, 700, 3, 52), -3)):
+        x = normal(shape, dtype)
+        memory = np.full(x.size + 64, -1, x.dtype)
+        target = memory[shift : shift + x.size].reshape(shape)
+        ordinary = backend.rotate(x, positions, spec, seq_axis=axis)
+        assert not streamed
+        backend.rotate(x, positions, spec, seq_axis=axis, out=target)
+        assert streamed.pop() > 1
+        assert target.tobytes() == ordinary.tobytes()
+        assert (memory[:shift] == -1).all()
+        assert (memory[shift + x.size :] == -1).all()
+
+
+def test_past_the_caches_not_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where rows lie apart, nor where a pass writes part of a row."""
+    monkeypatch.setattr(compiled, "STREAM", 0)
+    spec, rows = rs.RotarySpec(16), np.empty((40, 16), np.float32)
+    assert compiled._stream(rows, Axis(40, 64, 64, 1), spec) > 1
+    assert compiled._stream(rows, Axis(40, 64, 128, 1), spec) == 0
+    odd = np.empty(rows.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(40, 16)
+    assert compiled._stream(odd, Axis(40, 64, 64, 1), spec) == 0
+    sections = rs.Sections((4, 4), pairing="within")
+    several = rs.RotarySpec(16, layout="half", sections=sections)
+    assert compiled._stream(rows, Axis(40, 64, 64, 1), several) == 0
 
 
 ORDERS = {

@@ -19,6 +19,11 @@ from rotary_spec_backends.host.rows import Axis, row_axes
 
 Tables = tuple[HostArray, HostArray]
 
+STREAM = 2**23
+"""Bytes of a target above which it goes past the caches: a smaller one is still there for the next
+reader, a larger one would be read from memory once more before it is written."""
+
+_HELD = 2**13  # bytes of rows that are written past the caches at once
 _TABLE_BLOCK = 2**17  # bytes of cos and sin that stay in a core's second cache beside the rows
 _TASK = 2**16  # bytes of rows below which a task costs more to hand out than to do
 _JOBS = 4  # per thread, so that one that was held up leaves its share to the others
@@ -80,9 +85,11 @@ def rotate_rows(
     spec: RotarySpec,
     axis: int,
     limit: int,
+    fresh: bool,
 ) -> Iterator[threads.Job]:
     """What is to be run for one array: ``source`` rotated into ``target``, perhaps the same memory.
 
+    ``fresh``: the system has yet to give the target its pages, and clears them in cache as it does.
     The lanes of both lie side by side. The tables' rows are those of positions of that shape.
     """
     from rotary_spec_backends.kernels import numba_rotation
@@ -101,6 +108,7 @@ def rotate_rows(
     sizes, sources, targets, rows = zip(*inner)
     places = list(product(*(range(a.size) for a in outer)))
     size = source.size * source.itemsize // len(places)
+    stream = 0 if same or fresh else _stream(target, inner[-1], spec)
     for place in places:
         x, y, t = (sum(i * a[field] for i, a in zip(place, outer)) for field in (1, 2, 3))
         for number, (start, pairs) in enumerate(spec.blocks):
@@ -111,9 +119,21 @@ def rotate_rows(
             call = partial(
                 kernel, source.ctypes.data + x, target.ctypes.data + y,
                 cos.ctypes.data + offset, sin.ctypes.data + offset, sizes, sources, targets,
-                tuple(row * spec.pairs * cos.itemsize for row in rows), *blocks, lanes,
+                tuple(row * spec.pairs * cos.itemsize for row in rows), *blocks, lanes, stream,
             )  # fmt: skip
             yield from _jobs(call, tasks, size, limit)
+
+
+def _stream(target: HostArray, last: Axis, spec: RotarySpec) -> int:
+    """How many rows to write at once past the caches, 0 for ordinary writes.
+
+    Rows of their own are left alone, as their ends share lines with what is written at another
+    time; so are those of several blocks, each of which writes a part, and odd addresses.
+    """
+    row = spec.head_dim * target.itemsize
+    if target.nbytes < STREAM or len(spec.blocks) > 1 or not target.flags.aligned:
+        return 0
+    return max(1, _HELD // row) if last.target == row else 0
 
 
 def _blocks(axes: list[Axis], spec: RotarySpec, itemsize: int, limit: int) -> tuple[int, int]:

@@ -30,6 +30,8 @@ def rotate_host(
     spec: RotarySpec,
     seq_len: int | None,
     limit: int,
+    *,
+    fresh: bool = False,
 ) -> None:
     """Rotate every source of ``items`` into its target, the same memory or other.
 
@@ -43,6 +45,8 @@ def rotate_host(
         As for `Backend.rotate`.
     limit : int
         How many threads may be used.
+    fresh : bool
+        Whether the targets are memory that nothing was written to before.
     """
     if sum(source.nbytes for _, source, _, _ in items) < threads.WORTHWHILE:
         limit = 1
@@ -57,7 +61,7 @@ def rotate_host(
                 for target, source, dtype, axis in by_kernel
                 for job in compiled.rotate_rows(
                     _words(target, dtype), _words(source, dtype), dtype,
-                    found[dtype == "float64"], shape, spec, axis, limit,
+                    found[dtype == "float64"], shape, spec, axis, limit, fresh,
                 )
             ),
             limit,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 WORDS: dict[str, Any] = {
@@ -22,6 +23,7 @@ WORDS: dict[str, Any] = {
 """The word of each dtype."""
 
 _FLOAT, _INT32, _HALF, _INT16 = ir.FloatType(), ir.IntType(32), ir.HalfType(), ir.IntType(16)
+_LINE = ir.VectorType(_INT32, 16)  # 64 bytes
 
 
 def _pointer(context: Any, address: Any, word: Any) -> Any:
@@ -62,7 +64,46 @@ def _float_to_half(context: Any, value: Any) -> Any:
     return types.int16(types.float32), generate
 
 
+def _stream_line(context: Any, target: Any, source: Any) -> Any:
+    """64 bytes to an address that is a multiple of 64, past the caches where a machine can."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        to, at = (builder.inttoptr(a, _LINE.as_pointer()) for a in arguments)
+        line = builder.store(builder.load(at, align=1), to, align=64)
+        line.set_metadata("nontemporal", builder.module.add_metadata([_INT32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), generate
+
+
+def _prefetch(context: Any, address: Any) -> Any:
+    """The line with that address is wanted soon; no error where nothing is mapped."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        read, keep, data = _INT32(0), _INT32(3), _INT32(1)
+        builder.call(function, [builder.inttoptr(arguments[0], byte), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate
+
+
+def _fence(context: Any) -> Any:
+    """Streamed lines go before anything that follows: an unlock alone does not see to it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 pointer = intrinsic(_pointer)
+stream_line = intrinsic(_stream_line)
+fence = intrinsic(_fence)
+prefetch = intrinsic(_prefetch)
 float_of_bits = intrinsic(_float_of_bits)
 bits_of_float = intrinsic(_bits_of_float)
 half_to_float = intrinsic(_half_to_float)

@@ -14,9 +14,18 @@ from typing import Any
 import numpy as np
 from numba import carray, njit, types
 
-from rotary_spec_backends.kernels.numba_elements import WORDS, load, pointer, store
+from rotary_spec_backends.kernels.numba_elements import (
+    WORDS,
+    fence,
+    load,
+    pointer,
+    prefetch,
+    store,
+    stream_line,
+)
 
 _INT, _THREE, _FIVE = types.intp, types.UniTuple(types.intp, 3), types.UniTuple(types.intp, 5)
+_AHEAD = 8  # rows; far enough for memory to answer
 
 
 @cache
@@ -26,15 +35,16 @@ def rotation(dtype: str, layout: str, output_layout: str) -> Any:
     Arguments: addresses of source, target, cos and sin (float64 for float64, else float32); three
     sizes; three strides each of source, target and tables, in bytes; block sizes of the last two
     axes; lanes (first rotated one, pairs, how many at the front and where from
-    to the end of the row to copy); first and last task.
+    to the end of the row to copy); how many rows that follow on in the target to write at once past
+    the caches, 0 for ordinary writes; first and last task.
     """
     word = WORDS[dtype]
     wide = np.float64 if dtype == "float64" else np.float32
     neighbours, to_neighbours = layout == "interleaved", output_layout == "interleaved"
 
     def kernel(  # type: ignore[no-untyped-def]
-        source, target, cos, sin, sizes, sources, targets, tables, block, block_last, lanes, first,
-        last,
+        source, target, cos, sin, sizes, sources, targets, tables, block, block_last, lanes, stream,
+        first, last,
     ):  # fmt: skip
         start, pairs, front, back, end = lanes
         across = (sizes[2] + block_last - 1) // block_last
@@ -42,14 +52,22 @@ def rotation(dtype: str, layout: str, output_layout: str) -> Any:
         # In place, a row is read before any of it is written; and where source and target cannot
         # be the same memory, the loops need no check for it.
         turned = np.empty(2 * pairs, word)
+        # Whole lines alone go past the caches; of a row by itself the ends may be parts of lines.
+        held = np.empty(max(1, stream) * end, word)
+        held_at, itemsize = held.ctypes.data, held.itemsize
         for task in range(first, last):
             i = task // tasks
             j_first = task % tasks // across * block
             k_first = task % across * block_last
             for j in range(j_first, min(sizes[1], j_first + block)):
-                for k in range(k_first, min(sizes[2], k_first + block_last)):
+                place = 0
+                k_end = min(sizes[2], k_first + block_last)
+                for k in range(k_first, k_end):
                     x_row = source + i * sources[0] + j * sources[1] + k * sources[2]
                     y_row = target + i * targets[0] + j * targets[1] + k * targets[2]
+                    if stream:
+                        for n in range(0, end * itemsize, 64):
+                            prefetch(x_row + _AHEAD * sources[2] + n)
                     at = i * tables[0] + j * tables[1] + k * tables[2]
                     x = carray(pointer(x_row, word), (end,))
                     y = carray(pointer(y_row, word), (end,))
@@ -68,6 +86,30 @@ def rotation(dtype: str, layout: str, output_layout: str) -> Any:
                             turned[2 * p], turned[2 * p + 1] = u, v
                         else:
                             turned[p], turned[p + pairs] = u, v
+                    if stream:
+                        row = held[place * end :]
+                        for n in range(front):
+                            row[n] = x[n]
+                        for n in range(back, end):
+                            row[n] = x[n]
+                        row = row[start : start + 2 * pairs]
+                        for n in range(2 * pairs):
+                            row[n] = turned[n]
+                        place += 1
+                        if place == stream or k == k_end - 1:
+                            count = place * end
+                            y_row -= (place - 1) * targets[2]
+                            place = 0
+                            y = carray(pointer(y_row, word), (count,))
+                            whole = min(count, (-y_row & 63) // itemsize)
+                            rest = count - (count - whole) % (64 // itemsize)
+                            for n in range(whole):
+                                y[n] = held[n]
+                            for n in range(whole * itemsize, rest * itemsize, 64):
+                                stream_line(y_row + n, held_at + n)
+                            for n in range(rest, count):
+                                y[n] = held[n]
+                        continue
                     for n in range(2 * pairs):
                         to[n] = turned[n]
                     for n in range(front):
@@ -75,8 +117,10 @@ def rotation(dtype: str, layout: str, output_layout: str) -> Any:
                     x, y = x[back:], y[back:]
                     for n in range(end - back):
                         y[n] = x[n]
+            if stream:
+                fence()
 
-    signature = types.void(*[_INT] * 4, *[_THREE] * 4, _INT, _INT, _FIVE, _INT, _INT)
+    signature = types.void(*[_INT] * 4, *[_THREE] * 4, _INT, _INT, _FIVE, _INT, _INT, _INT)
     return _compiled(signature, kernel)
 
 
