@@ -28,6 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 UNIT_ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
 
+SPACING_OF_SUBNORMALS = {"float16": 2.0**-24, "bfloat16": 2.0**-133}
 NARROW = ("float16", "bfloat16")
 """The 16-bit dtypes."""
 

@@ -56,7 +56,7 @@ def rounded_once(context: Context, dtype: str) -> Outcome:
     y, expected = context.fresh(dtype)(x, ids), context.expected(x, ids)
     bound = context.bound(x, ids, "float32")
     u = tolerances.UNIT_ROUNDOFF[dtype]
-    smallest = {"float16": 2.0**-24, "bfloat16": 2.0**-133}[dtype]  # spacing of subnormals
+    smallest = tolerances.SPACING_OF_SUBNORMALS[dtype]
     return worst(
         y - expected,
         np.where(bound > 0, bound + u * (np.abs(expected) + bound) + smallest / 2, 0.0),

@@ -103,7 +103,7 @@ def rounded_once(context: LinearAttentionContext, dtype: str) -> Outcome:
     ids = np.arange(SHAPE[2])
     expected = context.definition(q, k, v, ids)
     room = context.definition.terms(q, k, ids).room(v)
-    smallest = {"float16": 2.0**-24, "bfloat16": 2.0**-133}[dtype]  # spacing of subnormals
+    smallest = tolerances.SPACING_OF_SUBNORMALS[dtype]
     return worst(
         context.fresh(dtype).attend(q, k, v, ids) - expected,
         room + tolerances.UNIT_ROUNDOFF[dtype] * (np.abs(expected) + room) + smallest / 2,
