@@ -1,11 +1,11 @@
 """Chunked causal linear attention on the CPU: time, and memory against length.
 
-``python bench/linear_attention_cpu.py`` takes some five minutes on two cores, prints a table, and
+``python bench/linear_attention_cpu.py`` takes some eight minutes on two cores, prints a table, and
 writes ``results/linear_attention-cpu.json``.
 
 Time: PyTorch, float32, 1 x 8 heads x 16384 tokens x 64, no gradient. Each number of threads has
-one process of its own, in which the first three arms take turns, and then the others; medians,
-after a round that does not count.
+three processes of its own, in which the first three arms take turns, and then the others; medians
+of the rounds, after one that does not count, and of the processes.
 
 - ``chunked``: the backend's `linear_attention`, from q, k, v to a new output, in its own chunk;
 - ``products``: the same matrix products alone, on the same chunks and in buffers too: for every
@@ -40,6 +40,7 @@ import torch
 
 import rotary_spec as rs
 from rotary_spec_backends import select
+from rotary_spec_backends.torch_host_attention import CHUNK
 
 HEADS, LENGTH, WIDTH = 8, 16384, 64
 SPEC = rs.RotarySpec(WIDTH)
@@ -48,6 +49,7 @@ LENGTHS = [4096 * 4**i for i in range(4)]
 TURNS = ("chunked", "products", "products to output"), ("cumulative",), ("chunked, numpy",)
 ROUNDS = {"chunked": 15, "products": 15, "products to output": 15}
 ROUNDS |= {"cumulative": 3, "chunked, numpy": 7}
+PROCESSES = 3  # what new pages cost differs from process to process
 ADDRESSES = 24 * 2**30
 RESULTS = Path(__file__).parent / "results" / "linear_attention-cpu.json"
 
@@ -101,7 +103,7 @@ def cumulative(q, k, v, positions, block=512):
 def timings():
     """Median milliseconds of each arm, by the wall and of the processor."""
     q, k, v = inputs(LENGTH)
-    positions, chunk = torch.arange(LENGTH), select("torch").chunk
+    positions, chunk = torch.arange(LENGTH), CHUNK
     host = [x.numpy() for x in (q, k, v)]
     small = v / LENGTH
     arms = {
@@ -194,12 +196,17 @@ def measure():
         "load average before": os.getloadavg()[0],
         "date": time.strftime("%Y-%m-%d"),
         "shape": [1, HEADS, LENGTH, WIDTH],
-        "chunk": select("torch").chunk,
+        "chunk": CHUNK,
         "rounds": ROUNDS,
+        "processes": PROCESSES,
     }
     times = {}
     for threads in sorted({1, cores}):
-        arms = measured(threads, "timings")
+        runs = [measured(threads, "timings") for _ in range(PROCESSES)]
+        arms = {
+            name: [round(statistics.median(column), 2) for column in zip(*(r[name] for r in runs))]
+            for name in runs[0]
+        }
         wall = {name: row[0] for name, row in arms.items()}
         times[threads] = {
             "median ms, wall": wall,

@@ -224,9 +224,12 @@ class AttentionOperations:
             return state, _nothing(q, k, v, xp)
         tokens = Tokens((q, k, v), (positions, key_mask))
         carry = (state.numerator, state.normaliser)
-        (numerator, normaliser), (out, low) = self._run(
-            chunked.causal, options, chunk, xp, tokens, carry, state.seen
-        )
+        if 0 in (*q.shape[:-1], *k.shape[:-1]):
+            (numerator, normaliser), (out, low) = carry, (_nothing(q, k, v, xp), None)
+        else:
+            (numerator, normaliser), (out, low) = self._run(
+                chunked.causal, options, chunk, xp, tokens, carry, state.seen
+            )
         if low is not None:
             check_denominators(low, options, xp)
         after = replace(

@@ -68,15 +68,33 @@ def run(tools: Tools, form: Any, options: LinearAttentionOptions, chunk: int, *a
     """A form of `chunked`; the causal one in place where neither gradients nor tracers see it."""
     import torch
 
-    if form is causal and not torch.compiler.is_compiling() and not _transformed():
-        tokens, carry, _ = arrays
-        if not _learning(*tokens.features, *carry):
-            from rotary_spec_backends import torch_linear_attention as eager
+    if form is causal and _is_plain(*arrays[:2]):
+        from rotary_spec_backends import torch_host_attention, torch_linear_attention
 
+        with torch.no_grad():
+            if torch_host_attention.refusal(arrays[0], options) is None:
+                return torch_host_attention.causal(options, chunk, *arrays[:2])
             table = _complex_table if _is_whole(options.spec) else None
-            with torch.no_grad():
-                return eager.causal(tools.turn, table, options, chunk, *arrays)
+            return torch_linear_attention.causal(tools.turn, table, options, chunk, *arrays)
     return form(tools, options, chunk, *arrays)
+
+
+def kernel_refusal(options: LinearAttentionOptions, tokens: Tokens, carry: Any) -> str | None:
+    """Why the CPU kernel has no part in a causal call; None where it has."""
+    if not _is_plain(tokens, carry):
+        return "derivatives and tracers take plain operations"
+    from rotary_spec_backends import torch_host_attention
+
+    return torch_host_attention.refusal(tokens, options)
+
+
+def _is_plain(tokens: Tokens, carry: Any) -> bool:
+    """Whether neither gradients nor tracers are to see a call."""
+    import torch
+
+    if torch.compiler.is_compiling() or _transformed():
+        return False
+    return not _learning(*tokens.features, *carry)
 
 
 def _learning(*arrays: Array) -> bool:

@@ -144,7 +144,8 @@ class TorchBackend(Backend):
         Returns
         -------
         str
-            "triton", or "chunked (triton: feature map 'softmax')", say.
+            "triton", "cpu (triton: device cpu)" where a CPU kernel has part in the chunked form,
+            or "chunked (triton: a key_mask; cpu: a key_mask)", say.
         """
         try:
             _Asked(self).linear_attention(*arguments, **keywords)
@@ -206,7 +207,12 @@ class _Asked(TorchBackend):
         if form is not chunked.causal:
             raise _Route("chunked (triton: not causal by index)")
         reason = import_module(_LINEAR_ATTENTION).refusal(options, *arrays)
-        raise _Route("triton" if reason is None else f"chunked (triton: {reason})")
+        if reason is None:
+            raise _Route("triton")
+        other = torch_attention.kernel_refusal(options, *arrays[:2])
+        if other is None:
+            raise _Route(f"cpu (triton: {reason})")
+        raise _Route(f"chunked (triton: {reason}; cpu: {other})")
 
 
 def rotate_tensors(

@@ -90,13 +90,18 @@ def _rotate(
     fresh: bool = False,
 ) -> None:
     items = [
-        (_words(out), _words(x), str(x.dtype).rpartition(".")[2], axis)
-        for out, x, axis in zip(outs, arrays, axes)
+        (words(out), words(x), dtype_name(x), axis) for out, x, axis in zip(outs, arrays, axes)
     ]
     ids, limit = positions.detach().numpy(), torch.get_num_threads()
     rotate_host(items, ids, spec, seq_len, limit, fresh=fresh)
 
 
-def _words(x: torch.Tensor) -> Any:
+def words(x: torch.Tensor) -> Any:
+    """The tensor's memory as a NumPy array, bfloat16 as uint16."""
     x = x.detach()
     return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def dtype_name(x: torch.Tensor) -> str:
+    """Of its elements, "float32" say."""
+    return str(x.dtype).rpartition(".")[2]

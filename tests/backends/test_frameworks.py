@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rotary_spec_backends import FRAMEWORKS, Backend
-from tests import oracle
+from tests import fresh, oracle
 
 VALUES = np.random.default_rng(0).normal(size=(3, 4))
 
@@ -88,3 +88,22 @@ def test_numpy_without_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert framework.supported_dtypes() == ("float32", "float16", "float64")
     with pytest.raises(TypeError, match="pip install ml-dtypes"):
         framework.asarray(VALUES, "bfloat16")
+
+
+def test_first_functions_of_torch() -> None:
+    """A process's first large exp is as good as its second, on two threads too.
+
+    Without the care that `TorchFramework` takes this fails about once in ten runs (PyTorch 2.13).
+    """
+    pytest.importorskip("torch")
+    assert fresh.run(
+        """
+import json, torch
+from rotary_spec_backends.frameworks import TorchFramework
+TorchFramework()
+torch.set_num_threads(2)
+x = -3 * torch.rand(2**19)
+x.clone().add_(1)  # both threads are awake
+print(json.dumps(bool((x.exp() == x.exp()).all())))
+"""
+    )

@@ -15,7 +15,8 @@ import rotary_spec as rs
 from rotary_spec_backends import Backend
 from tests import attention_oracle, oracle
 
-HOST_BACKENDS = ("numpy", "torch", "jax")  # float64 JAX: see test_linear_attention_gradients
+# float64 JAX: see test_linear_attention_gradients
+HOST_BACKENDS = ("numpy", "torch", "torch-plain", "jax")
 SPEC = rs.RotarySpec(8)
 MAPS = {"elu+1": "elu+1", "softmax": "softmax", "favor": rs.favor(6, 8, seed=3)}
 U = oracle.UNIT_ROUNDOFF
@@ -97,6 +98,11 @@ def test_empty_batch(backend: Backend) -> None:
     given = arrays(backend, "float32", *(x[:0] for x in (q, k, v)))
     out = backend.linear_attention(*given, positions, SPEC, causal=True)
     assert tuple(out.shape) == (0, 4, 6, 3)
+    state = backend.linear_attention_state(*given[1:], positions, SPEC)
+    after, out = backend.linear_attention_step(state, *given, positions=positions + 9)
+    assert tuple(out.shape) == (0, 4, 6, 3)
+    with pytest.raises(rs.PositionError, match="stands at"):  # it went on all the same
+        backend.linear_attention_step(after, *given, positions=positions + 10)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])

@@ -57,17 +57,18 @@ def float32_table(
     positions: HostArray, turns: tuple[int, ...], factors: tuple[float, float], limit: int
 ) -> Tables:
     """A cos and A sin of integer positions, float32, of shape (positions, pairs)."""
-    from rotary_spec_backends.kernels import numba_rotation
+    from rotary_spec_backends.kernels import numba_table
 
     ids = np.ascontiguousarray(positions, dtype=np.int64).reshape(-1)
     words = _words(turns)
-    cos, sin = (np.empty((ids.size, words.size), np.float32) for _ in range(2))
+    # In one piece: the allocator keeps what is freed, up to twice the largest piece there was.
+    cos, sin = np.empty((2, ids.size, words.size), np.float32)
     call = partial(
-        numba_rotation.table(),
+        numba_table.table(),
         *(a.ctypes.data for a in (ids, words, cos, sin)), words.size, *factors,
     )  # fmt: skip
     # An element takes about as long as 16 bytes of rows.
-    threads.run(_jobs(call, ids.size, 16 * cos.size, limit), limit)
+    threads.run(jobs(call, ids.size, 16 * cos.size, limit), limit)
     return cos, sin
 
 
@@ -121,7 +122,7 @@ def rotate_rows(
                 cos.ctypes.data + offset, sin.ctypes.data + offset, sizes, sources, targets,
                 tuple(row * spec.pairs * cos.itemsize for row in rows), *blocks, lanes, stream,
             )  # fmt: skip
-            yield from _jobs(call, tasks, size, limit)
+            yield from jobs(call, tasks, size, limit)
 
 
 def _stream(target: HostArray, last: Axis, spec: RotarySpec) -> int:
@@ -159,7 +160,7 @@ def _blocks(axes: list[Axis], spec: RotarySpec, itemsize: int, limit: int) -> tu
     return block, block_last
 
 
-def _jobs(call: Any, tasks: int, size: int, limit: int) -> Iterator[threads.Job]:
+def jobs(call: Any, tasks: int, size: int, limit: int) -> Iterator[threads.Job]:
     """``call`` on all tasks in a few runs of them, one where there is little to do."""
     count = min(tasks, _JOBS * limit if limit > 1 and size >= threads.WORTHWHILE else 1)
     bounds = [tasks * n // count for n in range(count + 1)] if count else []

@@ -53,7 +53,7 @@ def rotate_host(
     by_kernel = [item for item in items if no_numba() is None and _fits(*item)]
     if by_kernel:
         shape = positions.shape[1:] if spec.sections else positions.shape
-        found = {wide: _tables(positions, spec, seq_len, wide, limit)
+        found = {wide: host_tables(positions, spec, seq_len, wide, limit)
                  for wide in {item[2] == "float64" for item in by_kernel}}  # fmt: skip
         threads.run(
             (
@@ -85,7 +85,7 @@ def _words(x: HostArray, dtype: str) -> HostArray:
     return x.view(np.int16) if dtype == "float16" else x
 
 
-def _tables(
+def host_tables(
     positions: HostArray, spec: RotarySpec, seq_len: int | None, wide: bool, limit: int
 ) -> tuple[HostArray, HostArray]:
     """A cos and A sin, one row for each position, side by side."""

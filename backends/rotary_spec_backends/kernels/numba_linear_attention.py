@@ -1,0 +1,142 @@
+"""What linear attention needs beside its matrix products, in one pass, as a Numba kernel.
+
+From q and k: R phi(q) and R phi(k), chunk by chunk as the products take them, and the denominators
+phi(q) . z, with phi = elu + 1. The arithmetic is float32.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import carray, njit, types
+
+from rotary_spec_backends.kernels.numba_memory import WORDS, compiled, pointer, prefetch
+from rotary_spec_backends.kernels.numba_vectors import WIDE, features, turn_features
+
+_AHEAD = 8
+_INT, _THREE = types.intp, types.UniTuple(types.intp, 3)
+
+
+# Numba wants it without annotations. The order of the sum is the compiler's to choose.
+@njit(fastmath={"reassoc", "contract"})
+def _dot(a, b, size):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
+    for n in range(size):
+        total += a[n] * b[n]
+    return total
+
+
+@cache
+def terms(dtype: str, layout: str, output_layout: str) -> Any:
+    """The kernel for q and k of that dtype, and those layouts.
+
+    Arguments: addresses of q and k, and of the int64 offset in bytes of each of their rows, a row
+    being a sequence; their strides along it; addresses of cos and sin, of each key row's offset in
+    them, and their stride; addresses of what is written: the queries' features (rows, chunks,
+    groups, size, width) and the keys' (rows, chunks, size, width), turned, the denominators
+    (rows, groups, ...), 0 for none, with the stride of a row, and z (rows, width), which goes on;
+    sizes (groups, length, size of a chunk, which divides it); lanes (first rotated one, pairs,
+    width); whether the denominators are of the turned features; first and last key row.
+
+    z is summed within a chunk first, so that its error grows with their number, not the tokens'.
+    """
+    item = np.dtype(WORDS[dtype]).itemsize
+    turn, turn_one = (turn_features(dtype, layout, output_layout, n) for n in (WIDE, 1))
+    feature = features(dtype, 1)
+    # Lanes between the firsts of two pairs, and between the firsts and seconds of some of them.
+    step, to_step = (2 if x == "interleaved" else 1 for x in (layout, output_layout))
+
+    def kernel(  # type: ignore[no-untyped-def]
+        q, k, q_rows, k_rows, q_step, k_step, cos, sin, table_rows, table_step, turned_q, turned_k,
+        totals, total_row, z, sizes, lanes, of_turned, first, last,
+    ):  # fmt: skip
+        groups, length, size = sizes
+        start, pairs, width = lanes
+        of_q = carray(pointer(q_rows, np.int64), (last * groups,))
+        of_k = carray(pointer(k_rows, np.int64), (last,))
+        of_table = carray(pointer(table_rows, np.int64), (last,))
+        phi = np.empty(width, np.float32)
+        phi_row = phi.ctypes.data
+        summed, so_far = np.empty(width, np.float32), np.empty(width, np.float32)
+        gap = WIDE if step == 2 else pairs
+        to_gap = 4 * (WIDE if to_step == 2 else pairs)
+        one_gap = 1 if step == 2 else pairs
+        to_one_gap = 4 * (1 if to_step == 2 else pairs)
+        whole = pairs - pairs % WIDE
+        for row in range(first, last):
+            before = carray(pointer(z + row * width * 4, np.float32), (width,))
+            for begin in range(0, length, size):
+                for n in range(width):
+                    summed[n] = 0
+                for t in range(begin, begin + size):
+                    c = cos + of_table[row] + t * table_step
+                    s = sin + of_table[row] + t * table_step
+                    for g in range(-1, groups):  # the key first
+                        if g < 0:
+                            x = k + of_k[row] + t * k_step
+                            y = turned_k + (row * length + t) * width * 4
+                        else:
+                            x = q + of_q[row * groups + g] + t * q_step
+                            place = (row * length + begin) * groups + g * size + t - begin
+                            y = turned_q + place * width * 4
+                        ahead = _AHEAD * (k_step if g < 0 else q_step)
+                        for n in range(0, width * item, 64):
+                            prefetch(x + ahead + n)
+                        for n in range(start):
+                            feature(x + n * item, phi_row + n * 4)
+                        for n in range(start + 2 * pairs, width):
+                            feature(x + n * item, phi_row + n * 4)
+                        if 2 * pairs < width:
+                            out = carray(pointer(y, np.float32), (width,))
+                            for n in range(width):
+                                out[n] = phi[n]
+                        a, f, b = x + start * item, phi_row + start * 4, y + start * 4
+                        for p in range(0, whole, WIDE):
+                            turn(
+                                a + step * p * item, gap * item, c + 4 * p, s + 4 * p,
+                                f + step * p * 4, gap * 4, b + to_step * p * 4, to_gap,
+                            )  # fmt: skip
+                        for p in range(whole, pairs):
+                            turn_one(
+                                a + step * p * item, one_gap * item, c + 4 * p, s + 4 * p,
+                                f + step * p * 4, one_gap * 4, b + to_step * p * 4, to_one_gap,
+                            )  # fmt: skip
+                        counted = carray(pointer(y if of_turned else phi_row, np.float32), (width,))
+                        if g < 0:
+                            for n in range(width):
+                                summed[n] += counted[n]
+                                so_far[n] = before[n] + summed[n]
+                        elif totals:
+                            place = totals + (row * groups + g) * total_row + t * 4
+                            carray(pointer(place, np.float32), (1,))[0] = _dot(
+                                counted, so_far, width
+                            )
+                for n in range(width):
+                    before[n] += summed[n]
+
+    ints = [_INT] * 15
+    signature = types.void(*ints, _THREE, _THREE, types.boolean, _INT, _INT)
+    return compiled(signature, kernel)
+
+
+@cache
+def running_sums() -> Any:
+    """The kernel of the sums before each chunk.
+
+    Arguments: addresses of what each chunk adds (rows, chunks, size), of the sums before it,
+    likewise, and of those so far (rows, size), which go on; chunks; size; first and last row.
+    """
+
+    def kernel(added, before, so_far, chunks, size, first, last):  # type: ignore[no-untyped-def]
+        for row in range(first, last):
+            total = carray(pointer(so_far + row * size * 4, np.float32), (size,))
+            for chunk in range(row * chunks, (row + 1) * chunks):
+                more = carray(pointer(added + chunk * size * 4, np.float32), (size,))
+                until = carray(pointer(before + chunk * size * 4, np.float32), (size,))
+                for n in range(size):
+                    until[n] = total[n]
+                    total[n] += more[n]
+
+    return compiled(types.void(*[_INT] * 7), kernel)
