@@ -15,7 +15,7 @@ from rotary_spec.linear_attention_terms import LinearAttentionOptions
 from rotary_spec_backends import torch_host
 from rotary_spec_backends.chunked import Result, Tokens, lowest, sizes_of_parts
 from rotary_spec_backends.host import linear_attention as host
-from rotary_spec_backends.host.pages import prefer_large_pages
+from rotary_spec_backends.host.pages import page_in
 
 CHUNK = 64
 """Tokens of a chunk at most: two thirds of the multiplications of 128, for more states."""
@@ -55,12 +55,12 @@ def causal(
     states, sums = state.view(rows, *state.shape[-2:]), z.view(rows, z.shape[-1])
     values = v.flatten(0, -3)  # a copy only where heads are beside tokens, in several batches
     out = torch.empty((*q.shape[:-1], v.shape[-1]), dtype=q.dtype)
-    prefer_large_pages(out.data_ptr(), out.nbytes)
     outs = out.view(rows, groups, length, -1)
     totals = torch.ones((rows, groups, length, 1))
 
     threads, chunk = torch.get_num_threads(), min(chunk, CHUNK)
     limit = threads if threads > _FEW else 1
+    page_in(out.data_ptr(), out.nbytes)
     at_once = max(1, min(rows, max(limit, _ROUND // (groups * length))))
     chunks = max(1, _ROUND // (groups * chunk * at_once))
     terms = host.Terms(

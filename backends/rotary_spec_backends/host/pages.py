@@ -11,6 +11,8 @@ from typing import Any
 LARGE = 2**22
 """Bytes from which NumPy asks for large pages itself."""
 
+_PAGE = 2**21
+
 
 def prefer_large_pages(address: int, size: int) -> None:
     """Ask that memory nobody has written yet be paged in 2 MiB at a time, where Linux does so.
@@ -25,6 +27,18 @@ def prefer_large_pages(address: int, size: int) -> None:
         start = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
         length = (address + size - start) // mmap.PAGESIZE * mmap.PAGESIZE
         advise(start, length, mmap.MADV_HUGEPAGE)
+
+
+def page_in(address: int, size: int) -> None:
+    """`prefer_large_pages`, and have them at once: single bytes of the memory are set to 0.
+
+    Where several threads write one page first, all wait for one that clears it, and for longer than
+    it takes. It is worth while where an operation writes its output little by little.
+    """
+    prefer_large_pages(address, size)
+    if size >= LARGE:
+        for at in range(-(-address // _PAGE) * _PAGE, address + size, _PAGE):
+            ctypes.memset(at, 0, 1)
 
 
 @cache

@@ -13,14 +13,31 @@ import numpy as np
 from numba import carray, njit, types
 
 from rotary_spec_backends.kernels.numba_memory import WORDS, compiled, pointer, prefetch
-from rotary_spec_backends.kernels.numba_vectors import WIDE, features, turn_features
+from rotary_spec_backends.kernels.numba_vectors import (
+    WIDE,
+    add_lanes,
+    features,
+    turn_features,
+)
 
 _AHEAD = 8
 _INT, _THREE = types.intp, types.UniTuple(types.intp, 3)
 
 
-# Numba wants it without annotations. The order of the sum is the compiler's to choose.
-@njit(fastmath={"reassoc", "contract"})
+_add, _add_one = (add_lanes(n) for n in (WIDE, 1))
+
+
+# Numba wants these without annotations.
+@njit
+def _sum(a, b, out, size):  # type: ignore[no-untyped-def]
+    whole = size - size % WIDE
+    for n in range(0, whole, WIDE):
+        _add(a + 4 * n, b + 4 * n, out + 4 * n)
+    for n in range(whole, size):
+        _add_one(a + 4 * n, b + 4 * n, out + 4 * n)
+
+
+@njit(fastmath={"reassoc", "contract"})  # the order of the sum is the compiler's to choose
 def _dot(a, b, size):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for n in range(size):
@@ -57,19 +74,18 @@ def terms(dtype: str, layout: str, output_layout: str) -> Any:
         of_q = carray(pointer(q_rows, np.int64), (last * groups,))
         of_k = carray(pointer(k_rows, np.int64), (last,))
         of_table = carray(pointer(table_rows, np.int64), (last,))
-        phi = np.empty(width, np.float32)
-        phi_row = phi.ctypes.data
-        summed, so_far = np.empty(width, np.float32), np.empty(width, np.float32)
+        phi, sums = np.empty(width, np.float32), np.empty(width, np.float32)
+        until = np.empty(width, np.float32)
+        phi_row, chunk, so_far = phi.ctypes.data, sums.ctypes.data, until.ctypes.data
         gap = WIDE if step == 2 else pairs
         to_gap = 4 * (WIDE if to_step == 2 else pairs)
         one_gap = 1 if step == 2 else pairs
         to_one_gap = 4 * (1 if to_step == 2 else pairs)
         whole = pairs - pairs % WIDE
         for row in range(first, last):
-            before = carray(pointer(z + row * width * 4, np.float32), (width,))
+            before = z + row * width * 4
             for begin in range(0, length, size):
-                for n in range(width):
-                    summed[n] = 0
+                sums[:] = 0
                 for t in range(begin, begin + size):
                     c = cos + of_table[row] + t * table_step
                     s = sin + of_table[row] + t * table_step
@@ -103,18 +119,17 @@ def terms(dtype: str, layout: str, output_layout: str) -> Any:
                                 a + step * p * item, one_gap * item, c + 4 * p, s + 4 * p,
                                 f + step * p * 4, one_gap * 4, b + to_step * p * 4, to_one_gap,
                             )  # fmt: skip
-                        counted = carray(pointer(y if of_turned else phi_row, np.float32), (width,))
+                        counted = y if of_turned else phi_row
                         if g < 0:
-                            for n in range(width):
-                                summed[n] += counted[n]
-                                so_far[n] = before[n] + summed[n]
+                            _sum(counted, chunk, chunk, width)
+                            _sum(before, chunk, so_far, width)
                         elif totals:
                             place = totals + (row * groups + g) * total_row + t * 4
-                            carray(pointer(place, np.float32), (1,))[0] = _dot(
-                                counted, so_far, width
+                            total = carray(pointer(place, np.float32), (1,))
+                            total[0] = _dot(
+                                carray(pointer(counted, np.float32), (width,)), until, width
                             )
-                for n in range(width):
-                    before[n] += summed[n]
+                _sum(before, chunk, before, width)
 
     ints = [_INT] * 15
     signature = types.void(*ints, _THREE, _THREE, types.boolean, _INT, _INT)
@@ -131,12 +146,14 @@ def running_sums() -> Any:
 
     def kernel(added, before, so_far, chunks, size, first, last):  # type: ignore[no-untyped-def]
         for row in range(first, last):
-            total = carray(pointer(so_far + row * size * 4, np.float32), (size,))
-            for chunk in range(row * chunks, (row + 1) * chunks):
-                more = carray(pointer(added + chunk * size * 4, np.float32), (size,))
-                until = carray(pointer(before + chunk * size * 4, np.float32), (size,))
-                for n in range(size):
-                    until[n] = total[n]
-                    total[n] += more[n]
+            total, first_of = so_far + row * size * 4, row * chunks * size * 4
+            for n in range(size):
+                carray(pointer(before + first_of + 4 * n, np.float32), (1,))[0] = carray(
+                    pointer(total + 4 * n, np.float32), (1,)
+                )[0]
+            for chunk in range(chunks):
+                at = first_of + chunk * size * 4
+                to = before + at + size * 4 if chunk < chunks - 1 else total
+                _sum(before + at, added + at, to, size)
 
     return compiled(types.void(*[_INT] * 7), kernel)

@@ -166,6 +166,20 @@ def features(dtype: str, count: int) -> Any:
     return intrinsic(typed)
 
 
+@cache
+def add_lanes(count: int) -> Any:
+    """``add(a, b, out)``, for compiled code: the sums of ``count`` lanes, float32."""
+
+    def add(builder: Any, a: Any, b: Any, out: Any) -> None:
+        lanes = Lanes(builder, "float32", count)
+        lanes.store(lanes.load(a) + lanes.load(b), out)
+
+    def typed(context: Any, a: Any, b: Any, out: Any) -> Any:
+        return procedure(add, [types.intp] * 3)
+
+    return intrinsic(typed)
+
+
 def procedure(generate: Callable[..., None], arguments: list[Any]) -> Any:
     """What Numba is to know of a procedure on arguments of these types."""
 
