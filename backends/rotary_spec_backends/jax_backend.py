@@ -1,7 +1,11 @@
-"""JAX: one jitted function per spec and shape; under jit, vmap and grad too, with x64 on or off."""
+"""JAX: one jitted function per spec and shape; under jit, vmap and grad too, with x64 on or off.
+
+Large concrete arrays on the CPU go through the Numba kernel, where Numba is installed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +41,25 @@ class JaxBackend(Backend):
             positions = positions.astype(np.float32 if positions.dtype.kind == "f" else np.int32)
         return jax.numpy.asarray(positions)
 
+    def route(
+        self,
+        x: Array | Sequence[Array],
+        positions: Array,
+        spec: RotarySpec,
+        *,
+        seq_axis: int = -2,
+        seq_len: int | None = None,
+    ) -> str:
+        """How `rotate` would go about this call: "cpu", the Numba kernel, or "xla" and why.
+
+        Takes what `rotate` does, and raises what it does.
+        """
+        from rotary_spec_backends import jax_host
+
+        arrays, positions, _ = self._checked(x, positions, spec, seq_axis)
+        reason = jax_host.refusal(arrays, positions)
+        return "cpu" if reason is None else f"xla (cpu: {reason})"
+
     def _rotate(
         self,
         arrays: tuple[Array, ...],
@@ -45,8 +68,11 @@ class JaxBackend(Backend):
         axes: tuple[int, ...],
         seq_len: int | None,
     ) -> tuple[Array, ...]:
+        from rotary_spec_backends import jax_host
         from rotary_spec_backends.kernels.jax_rotation import rotate_all
 
+        if jax_host.refusal(arrays, positions) is None:
+            return jax_host.rotate(arrays, positions, spec, axes, seq_len)
         rotated: tuple[Array, ...] = rotate_all(arrays, positions, spec, axes, seq_len)
         return rotated
 

@@ -16,9 +16,11 @@ from tests.backends.cuda_on_host import cuda_on_host
 from tests.backends.interpreter import interpreted
 
 HOST_BACKENDS = (
-    "numpy", "numpy-plain", "torch", "torch-plain", "torch-triton", "jax", "jax-x64", "cupy-host"
+    "numpy", "numpy-plain", "torch", "torch-plain", "torch-triton", "jax", "jax-x64", "jax-numba",
+    "cupy-host",
 )  # fmt: skip
-"""Framework and variant: plain is without Numba, triton interpreted, host compiled for the CPU."""
+"""Framework and variant: plain is without Numba, numba with it however small the arrays, triton
+interpreted, host compiled for the CPU."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -44,7 +46,9 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     status = next(s for s in available() if s.name == name)
     if not status.usable:
         pytest.skip(str(status.reason))
-    settings = {"x64": _x64, "triton": interpreted, "plain": _without_numba}
+    settings = {
+        "x64": _x64, "triton": interpreted, "plain": _without_numba, "numba": _small_too
+    }  # fmt: skip
     with settings.get(variant, nullcontext)():
         yield select(name, device="cuda" if variant == "cuda" else "cpu")
 
@@ -53,6 +57,16 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 def _without_numba() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(NUMBA, "0")
+        yield
+
+
+@contextmanager
+def _small_too() -> Iterator[None]:
+    pytest.importorskip("numba")
+    from rotary_spec_backends import jax_host
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax_host, "WORTHWHILE", 0)
         yield
 
 
