@@ -24,7 +24,7 @@ from rotary_spec_backends.host import threads
 Item = tuple[HostArray, HostArray, str, int]
 """Target, source, dtype, and the sequence axis counted from the end."""
 
-_TABLE_BLOCK = 2**14  # angles per block of positions: their tables stay in a core's second cache
+_TABLE_BLOCK = 2**15  # angles per block of positions: their tables stay in a core's second cache
 _TILE = 2**17  # elements per tile of rows: small ones have threads wait for the interpreter
 _FINE = 256  # positions whose tables are multiplied out from two, in the two-step table
 

@@ -23,7 +23,8 @@ def ours(device: str) -> list[Contestant]:
         if name != "jax":
             found.append(_contestant(name, device, out=True))
     if device == "cpu" and no_numba() is None:
-        found += [_contestant(name, device, out=True, numba=False) for name in ("numpy", "torch")]
+        for name in _BACKENDS[device]:
+            found.append(_contestant(name, device, out=name != "jax", numba=False))
     return found
 
 
