@@ -6,6 +6,7 @@ many short ones as make a round, goes through the same buffers, which stay in th
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from rotary_spec_backends.host.pages import page_in
 CHUNK = 64
 """Tokens of a chunk at most: two thirds of the multiplications of 128, for more states."""
 
-_ROUND = 2**13  # queries that one round of calls does
+_ROUND = 2**14  # queries that one round of calls does
 _FEW = 2
 """Threads up to which the kernel keeps to the caller's.
 
@@ -82,7 +83,7 @@ def causal(
             to, total = outs[some, :, part], totals[some, :, part]
             if options.denominator != "none" and options.eps:
                 total += options.eps
-            room.attend(given, states[some], total, to, limit)
+            room.attend(given, states[some], total, to)
     low = None if options.denominator == "none" else lowest(totals, torch)
     return (state, z), (out, low)
 
@@ -96,26 +97,30 @@ class _Shape(NamedTuple):
     size: int
 
 
+def _pieces(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
+    """Float32 tensors in one piece of memory, which the allocator keeps when it is freed."""
+    sizes = [math.prod(shape) for shape in shapes]
+    pieces = torch.empty(sum(sizes)).split(sizes)
+    return [piece.view(shape) for piece, shape in zip(pieces, shapes)]
+
+
 class _Room:
     """Room for the terms and products of a round."""
 
     def __init__(self, shape: _Shape, states: torch.Tensor) -> None:
         rows, groups, count, size = self.shape = shape
         (width, depth), chunks = states.shape[-2:], rows * count
-        self._queries = torch.empty(chunks, groups * size, width)
-        self._keys = torch.empty(chunks, size, width)
-        self._weights = torch.empty(chunks, groups * size, size)
-        self._added, self._before = torch.empty(2, chunks, width, depth)
-        self._out = torch.empty(chunks, groups * size, depth)
+        self._queries, self._keys, self._weights, self._states, self._out = _pieces(
+            (chunks, groups * size, width),
+            (chunks, size, width),
+            (chunks, groups * size, size),
+            (chunks + 1, width, depth),
+            (chunks, groups * size, depth),
+        )
         self.turned = self._queries.numpy(), self._keys.numpy()
 
     def attend(
-        self,
-        values: torch.Tensor,
-        states: torch.Tensor,
-        total: torch.Tensor,
-        to: torch.Tensor,
-        limit: int,
+        self, values: torch.Tensor, states: torch.Tensor, total: torch.Tensor, to: torch.Tensor
     ) -> None:
         """Write the output of the terms in ``turned``, and add their keys to the states.
 
@@ -129,10 +134,9 @@ class _Room:
         out = to.view(self._out.shape) if direct else self._out
         torch.bmm(self._queries, self._keys.mT, out=self._weights)
         self._weights.view(-1, size, size).tril_()
-        torch.bmm(self._keys.mT, values, out=self._added)
-        added, before = (x.view(rows, count, -1).numpy() for x in (self._added, self._before))
-        host.sums_before(added, before, states.view(rows, -1).numpy(), limit)
-        torch.bmm(self._queries, self._before, out=out)
+        torch.bmm(self._keys.mT, values, out=self._states[1:])
+        host.sums_before(self._states.numpy(), states.numpy())
+        torch.bmm(self._queries, self._states[:-1], out=out)
         out.baddbmm_(self._weights, values)
         if direct:
             to /= total

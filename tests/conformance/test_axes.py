@@ -19,9 +19,8 @@ from rotary_spec_conformance.probe import Probe
 from tests.conformance import zoo_axes
 from tests.conformance.own_targets import backend_target
 from tests.conformance.zoo_axes import CHUNKED, RIGHT, VISION
-from tests.conformance.zoo_broken import BROKEN
 
-AXIAL = {name: broken for name, broken in BROKEN.items() if broken.target.axes is not None}
+AXIAL = zoo_axes.BROKEN
 
 
 def of(spec):

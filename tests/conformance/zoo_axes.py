@@ -1,7 +1,7 @@
 """Rotary embeddings on several axes: right ones in the styles of models, and broken ones.
 
-Written from what the models' code does, sharing nothing with the library. Faulty ones are entered
-beside the others of `zoo_broken`.
+Written from what the models' code does, sharing nothing with the library. For the faulty ones see
+`zoo_broken`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import torch
 
 import rotary_spec as rs
 from rotary_spec import Sections
-from tests.conformance.zoo_broken import fault
+from tests.conformance.zoo_parts import Broken, faults_into
+
+BROKEN: dict[str, Broken] = {}
+fault = faults_into(BROKEN)
 
 CHUNKED = rs.RotarySpec(24, layout="half", sections=(4, 5, 3))
 INTERLEAVED = rs.RotarySpec(24, layout="half", sections=Sections((4, 4, 4), "interleaved"))

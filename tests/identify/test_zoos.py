@@ -9,7 +9,8 @@ import pytest
 import rotary_spec as rs
 from rotary_spec_conformance import adapt, identify
 from rotary_spec_conformance.registry import CLAUSES
-from tests.conformance import zoo_broken
+from tests.conformance import zoo_state
+from tests.conformance.zoo_broken import BROKEN as ALL_BROKEN
 from tests.conformance.zoo_correct import CORRECT
 
 
@@ -39,7 +40,7 @@ def own_copy(module):
     return copy
 
 
-BROKEN = own_copy(zoo_broken).BROKEN
+BROKEN = ALL_BROKEN | own_copy(zoo_state).BROKEN
 MUST = {name: broken for name, broken in BROKEN.items() if CLAUSES[broken.clause].level == "MUST"}
 
 

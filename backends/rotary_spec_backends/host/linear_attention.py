@@ -121,17 +121,23 @@ class Terms:
         threads.run(compiled.jobs(call, rows.stop - first, bytes_, self._limit), self._limit)
 
 
-def sums_before(added: HostArray, before: HostArray, so_far: HostArray, limit: int) -> None:
-    """Write the sums ``before`` each chunk, (rows, chunks, ...), and move on those ``so_far``.
+def sums_before(added: HostArray, so_far: HostArray) -> None:
+    """Make what each chunk adds the sums before it, and move on those ``so_far``.
 
-    All are float32 and dense.
+    Parameters
+    ----------
+    added : array
+        (rows * chunks + 1, ...), the chunks of row after row, each one place late. Afterwards the
+        sums before them are in their own places.
+    so_far : array
+        (rows, ...). Both are float32 and dense.
     """
     from rotary_spec_backends.kernels import numba_linear_attention
 
-    rows, chunks = added.shape[:2]
-    addresses = (x.ctypes.data for x in (added, before, so_far))
-    call = partial(numba_linear_attention.running_sums(), *addresses, chunks, so_far[0].size)
-    threads.run(compiled.jobs(call, rows, added.nbytes, limit), limit)
+    rows = len(so_far)
+    numba_linear_attention.running_sums()(
+        added.ctypes.data, so_far.ctypes.data, rows, (len(added) - 1) // rows, so_far[0].size
+    )
 
 
 def _offsets(x: HostArray) -> Any:

@@ -138,22 +138,21 @@ def terms(dtype: str, layout: str, output_layout: str) -> Any:
 
 @cache
 def running_sums() -> Any:
-    """The kernel of the sums before each chunk.
+    """The kernel that makes what each chunk adds the sums before it, in place.
 
-    Arguments: addresses of what each chunk adds (rows, chunks, size), of the sums before it,
-    likewise, and of those so far (rows, size), which go on; chunks; size; first and last row.
+    Arguments: address of (rows * chunks + 1, size), where each row's chunks begin one place late;
+    address of the sums so far (rows, size), which go on; rows; chunks; size.
     """
 
-    def kernel(added, before, so_far, chunks, size, first, last):  # type: ignore[no-untyped-def]
-        for row in range(first, last):
-            total, first_of = so_far + row * size * 4, row * chunks * size * 4
-            for n in range(size):
-                carray(pointer(before + first_of + 4 * n, np.float32), (1,))[0] = carray(
-                    pointer(total + 4 * n, np.float32), (1,)
-                )[0]
-            for chunk in range(chunks):
-                at = first_of + chunk * size * 4
-                to = before + at + size * 4 if chunk < chunks - 1 else total
-                _sum(before + at, added + at, to, size)
+    def kernel(added, so_far, rows, chunks, size):  # type: ignore[no-untyped-def]
+        step = size * 4
+        for row in range(rows):
+            total, place = so_far + row * step, added + row * chunks * step
+            before = carray(pointer(place, np.float32), (size,))
+            before[:] = carray(pointer(total, np.float32), (size,))
+            for at in range(place, place + (chunks - 1) * step, step):
+                _sum(at, at + step, at + step, size)
+            last = place + (chunks - 1) * step
+            _sum(last, last + step, total, size)
 
-    return compiled(types.void(*[_INT] * 7), kernel)
+    return compiled(types.void(*[_INT] * 5), kernel)
