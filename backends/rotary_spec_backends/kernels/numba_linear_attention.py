@@ -20,9 +20,8 @@ from rotary_spec_backends.kernels.numba_vectors import (
     turn_features,
 )
 
-_AHEAD = 8
 _INT, _THREE = types.intp, types.UniTuple(types.intp, 3)
-
+_AHEAD = 8  # rows; far enough for memory to answer
 
 _add, _add_one = (add_lanes(n) for n in (WIDE, 1))
 
@@ -85,7 +84,8 @@ def terms(dtype: str, layout: str, output_layout: str) -> Any:
         for row in range(first, last):
             before = z + row * width * 4
             for begin in range(0, length, size):
-                sums[:] = 0
+                for n in range(width):
+                    sums[n] = 0
                 for t in range(begin, begin + size):
                     c = cos + of_table[row] + t * table_step
                     s = sin + of_table[row] + t * table_step
@@ -149,7 +149,9 @@ def running_sums() -> Any:
         for row in range(rows):
             total, place = so_far + row * step, added + row * chunks * step
             before = carray(pointer(place, np.float32), (size,))
-            before[:] = carray(pointer(total, np.float32), (size,))
+            so_many = carray(pointer(total, np.float32), (size,))
+            for n in range(size):
+                before[n] = so_many[n]
             for at in range(place, place + (chunks - 1) * step, step):
                 _sum(at, at + step, at + step, size)
             last = place + (chunks - 1) * step
