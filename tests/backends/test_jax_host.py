@@ -10,6 +10,7 @@ import pytest
 import rotary_spec as rs
 from rotary_spec_backends import select
 from rotary_spec_backends.host.route import ENVIRONMENT
+from tests import fresh
 from tests.backends.test_rotate import assert_rotated
 
 jax = pytest.importorskip("jax")
@@ -74,3 +75,27 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     said.append(BACKEND.route(x, POSITIONS, SPEC))
     reasons = ("traced", "small arrays", f"${ENVIRONMENT}=0")
     assert said == [f"xla (cpu: {reason})" for reason in reasons]
+
+
+def test_several_devices() -> None:
+    """What lies on two devices stays there, in XLA's hands; what lies on the second, in ours."""
+    found = fresh.run(
+        """
+import json, os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import rotary_spec as rs
+from rotary_spec_backends import select
+backend, spec, positions = select("jax"), rs.RotarySpec(64), np.arange(2100)
+x = np.random.default_rng(0).normal(size=(2, 4, 2100, 64)).astype(np.float32)
+first, second = jax.devices()
+parts = NamedSharding(Mesh(np.array([first, second]), ("batch",)), PartitionSpec("batch"))
+placed = [jax.device_put(x, place) for place in (first, second, parts)]
+outs = [backend.rotate(y, positions, spec) for y in placed]
+close = [bool(np.allclose(y, outs[0], rtol=0, atol=1e-5)) for y in outs]
+same = [y.sharding == out.sharding for y, out in zip(placed, outs)]
+print(json.dumps([[backend.route(y, positions, spec) for y in placed], close, same]))
+"""
+    )
+    assert found == [["cpu", "cpu", "xla (cpu: several devices)"], [True] * 3, [True] * 3]
