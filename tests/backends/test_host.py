@@ -266,6 +266,28 @@ def flags(address: int) -> list[str]:
     raise AssertionError(f"nothing is mapped at {address:#x}")
 
 
+def test_kernels_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second process compiles none of them again, and adds no file."""
+    pytest.importorskip("numba")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    code = """
+import json
+from rotary_spec_backends.kernels import numba_linear_attention, numba_rotation, numba_table
+kernels = [
+    numba_rotation.rotation("float32", "half", "interleaved"),
+    numba_linear_attention.terms("float32", "half", "half"),
+    numba_linear_attention.running_sums(),
+    numba_table.table(),
+]
+print(json.dumps([sum(kernel.stats.cache_misses.values()) for kernel in kernels]))
+"""
+    assert fresh.run(code) == [1, 1, 1, 1]
+    files = sorted(tmp_path.rglob("*.nbc"))
+    assert len(files) == 4
+    assert fresh.run(code) == [0, 0, 0, 0]
+    assert sorted(tmp_path.rglob("*.nbc")) == files
+
+
 class TestRoute:
     def test_numpy(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(ENVIRONMENT, "0")

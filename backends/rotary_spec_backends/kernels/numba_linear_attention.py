@@ -13,30 +13,14 @@ import numpy as np
 from numba import carray, njit, types
 
 from rotary_spec_backends.kernels.numba_memory import WORDS, compiled, pointer, prefetch
-from rotary_spec_backends.kernels.numba_vectors import (
-    WIDE,
-    add_lanes,
-    features,
-    turn_features,
-)
+from rotary_spec_backends.kernels.numba_vectors import add, features, turn_features_row
 
 _INT, _THREE = types.intp, types.UniTuple(types.intp, 3)
 _AHEAD = 8  # rows; far enough for memory to answer
 
-_add, _add_one = (add_lanes(n) for n in (WIDE, 1))
 
-
-# Numba wants these without annotations.
-@njit
-def _sum(a, b, out, size):  # type: ignore[no-untyped-def]
-    whole = size - size % WIDE
-    for n in range(0, whole, WIDE):
-        _add(a + 4 * n, b + 4 * n, out + 4 * n)
-    for n in range(whole, size):
-        _add_one(a + 4 * n, b + 4 * n, out + 4 * n)
-
-
-@njit(fastmath={"reassoc", "contract"})  # the order of the sum is the compiler's to choose
+# Numba wants it without annotations. The order of the sum is the compiler's to choose.
+@njit(fastmath={"reassoc", "contract"})
 def _dot(a, b, size):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for n in range(size):
@@ -59,10 +43,6 @@ def terms(dtype: str, layout: str, output_layout: str) -> Any:
     z is summed within a chunk first, so that its error grows with their number, not the tokens'.
     """
     item = np.dtype(WORDS[dtype]).itemsize
-    turn, turn_one = (turn_features(dtype, layout, output_layout, n) for n in (WIDE, 1))
-    feature = features(dtype, 1)
-    # Lanes between the firsts of two pairs, and between the firsts and seconds of some of them.
-    step, to_step = (2 if x == "interleaved" else 1 for x in (layout, output_layout))
 
     def kernel(  # type: ignore[no-untyped-def]
         q, k, q_rows, k_rows, q_step, k_step, cos, sin, table_rows, table_step, turned_q, turned_k,
@@ -76,11 +56,7 @@ def terms(dtype: str, layout: str, output_layout: str) -> Any:
         phi, sums = np.empty(width, np.float32), np.empty(width, np.float32)
         until = np.empty(width, np.float32)
         phi_row, chunk, so_far = phi.ctypes.data, sums.ctypes.data, until.ctypes.data
-        gap = WIDE if step == 2 else pairs
-        to_gap = 4 * (WIDE if to_step == 2 else pairs)
-        one_gap = 1 if step == 2 else pairs
-        to_one_gap = 4 * (1 if to_step == 2 else pairs)
-        whole = pairs - pairs % WIDE
+        stop = start + 2 * pairs
         for row in range(first, last):
             before = z + row * width * 4
             for begin in range(0, length, size):
@@ -100,36 +76,27 @@ def terms(dtype: str, layout: str, output_layout: str) -> Any:
                         ahead = _AHEAD * (k_step if g < 0 else q_step)
                         for n in range(0, width * item, 64):
                             prefetch(x + ahead + n)
-                        for n in range(start):
-                            feature(x + n * item, phi_row + n * 4)
-                        for n in range(start + 2 * pairs, width):
-                            feature(x + n * item, phi_row + n * 4)
                         if 2 * pairs < width:
+                            features(dtype, x, phi_row, start)
+                            features(dtype, x + stop * item, phi_row + stop * 4, width - stop)
                             out = carray(pointer(y, np.float32), (width,))
                             for n in range(width):
                                 out[n] = phi[n]
-                        a, f, b = x + start * item, phi_row + start * 4, y + start * 4
-                        for p in range(0, whole, WIDE):
-                            turn(
-                                a + step * p * item, gap * item, c + 4 * p, s + 4 * p,
-                                f + step * p * 4, gap * 4, b + to_step * p * 4, to_gap,
-                            )  # fmt: skip
-                        for p in range(whole, pairs):
-                            turn_one(
-                                a + step * p * item, one_gap * item, c + 4 * p, s + 4 * p,
-                                f + step * p * 4, one_gap * 4, b + to_step * p * 4, to_one_gap,
-                            )  # fmt: skip
+                        turn_features_row(
+                            dtype, layout, output_layout, x + start * item, c, s,
+                            phi_row + start * 4, y + start * 4, pairs,
+                        )  # fmt: skip
                         counted = y if of_turned else phi_row
                         if g < 0:
-                            _sum(counted, chunk, chunk, width)
-                            _sum(before, chunk, so_far, width)
+                            add(counted, chunk, chunk, width)
+                            add(before, chunk, so_far, width)
                         elif totals:
                             place = totals + (row * groups + g) * total_row + t * 4
                             total = carray(pointer(place, np.float32), (1,))
                             total[0] = _dot(
                                 carray(pointer(counted, np.float32), (width,)), until, width
                             )
-                _sum(before, chunk, before, width)
+                add(before, chunk, before, width)
 
     ints = [_INT] * 15
     signature = types.void(*ints, _THREE, _THREE, types.boolean, _INT, _INT)
@@ -153,8 +120,8 @@ def running_sums() -> Any:
             for n in range(size):
                 before[n] = so_many[n]
             for at in range(place, place + (chunks - 1) * step, step):
-                _sum(at, at + step, at + step, size)
+                add(at, at + step, at + step, size)
             last = place + (chunks - 1) * step
-            _sum(last, last + step, total, size)
+            add(last, last + step, total, size)
 
     return compiled(types.void(*[_INT] * 5), kernel)

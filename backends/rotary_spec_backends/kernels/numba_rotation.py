@@ -21,7 +21,7 @@ from rotary_spec_backends.kernels.numba_memory import (
     prefetch,
     stream_line,
 )
-from rotary_spec_backends.kernels.numba_vectors import WIDE, turn_pairs
+from rotary_spec_backends.kernels.numba_vectors import turn_row
 
 _INT, _THREE, _FIVE = types.intp, types.UniTuple(types.intp, 3), types.UniTuple(types.intp, 5)
 _AHEAD = 8  # rows; far enough for memory to answer
@@ -38,10 +38,7 @@ def rotation(dtype: str, layout: str, output_layout: str) -> Any:
     the caches, 0 for ordinary writes; first and last task.
     """
     word = WORDS[dtype]
-    item, of_table = np.dtype(word).itemsize, 8 if dtype == "float64" else 4
-    turn, turn_one = (turn_pairs(dtype, layout, output_layout, n) for n in (WIDE, 1))
-    # Lanes from the first of a pair to that of the next.
-    step, to_step = (2 if x == "interleaved" else 1 for x in (layout, output_layout))
+    item = np.dtype(word).itemsize
     crossing = layout != output_layout
 
     def kernel(  # type: ignore[no-untyped-def]
@@ -51,9 +48,6 @@ def rotation(dtype: str, layout: str, output_layout: str) -> Any:
         start, pairs, front, back, end = lanes
         across = (sizes[2] + block_last - 1) // block_last
         tasks = (sizes[1] + block - 1) // block * across
-        whole = pairs - pairs % WIDE
-        gap, one_gap = (WIDE, 1) if step == 2 else (pairs, pairs)
-        to_gap, to_one_gap = (WIDE, 1) if to_step == 2 else (pairs, pairs)
         # In place, lanes that change places are all read before any of them is written.
         turned = np.empty(2 * pairs, word)
         # Whole lines alone go past the caches; of a row by itself the ends may be parts of lines.
@@ -73,29 +67,18 @@ def rotation(dtype: str, layout: str, output_layout: str) -> Any:
                         for n in range(0, end * item, 64):
                             prefetch(x_row + _AHEAD * sources[2] + n)
                     at = i * tables[0] + j * tables[1] + k * tables[2]
-                    c, s = cos + at, sin + at
                     row = held_at + place * end * item if stream else y_row
-                    a, b = x_row + start * item, row + start * item
+                    b = row + start * item
                     to = turned_at if crossing and not stream else b
-                    for p in range(0, whole, WIDE):
-                        turn(
-                            a + step * p * item, gap * item, c + p * of_table, s + p * of_table,
-                            to + to_step * p * item, to_gap * item,
-                        )  # fmt: skip
-                    for p in range(whole, pairs):
-                        turn_one(
-                            a + step * p * item, one_gap * item, c + p * of_table, s + p * of_table,
-                            to + to_step * p * item, to_one_gap * item,
-                        )  # fmt: skip
+                    a, c, s = x_row + start * item, cos + at, sin + at
+                    turn_row(dtype, layout, output_layout, a, c, s, to, pairs)
                     if to != b:
                         y = carray(pointer(b, word), (2 * pairs,))
                         for n in range(2 * pairs):
                             y[n] = turned[n]
                     if front or back < end:
-                        x, y = (
-                            carray(pointer(x_row, word), (end,)),
-                            carray(pointer(row, word), (end,)),
-                        )
+                        x = carray(pointer(x_row, word), (end,))
+                        y = carray(pointer(row, word), (end,))
                         for n in range(front):
                             y[n] = x[n]
                         for n in range(back, end):

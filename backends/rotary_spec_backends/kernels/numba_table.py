@@ -12,7 +12,13 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from rotary_spec_backends.kernels.numba_memory import compiled, pointer
-from rotary_spec_backends.kernels.numba_vectors import WIDE, Lanes, Values, constant, procedure
+from rotary_spec_backends.kernels.numba_vectors import (
+    Lanes,
+    Values,
+    constant,
+    in_vectors,
+    procedure,
+)
 
 _INT, _INT64 = types.intp, ir.IntType(64)
 _EVEN, _ODD = (
@@ -27,48 +33,45 @@ def table() -> Any:
     Arguments: addresses of positions, of the frequencies in 2^-64 turns, of cos and of sin; pairs;
     factors of cos and of sin; first and last position.
     """
-    angles, angle = _angles(WIDE), _angles(1)
 
     def kernel(positions, turns, cos, sin, pairs, times_cos, times_sin, first, last):  # type: ignore[no-untyped-def]
         m = carray(pointer(positions, np.int64), (last,))
-        whole = pairs - pairs % WIDE
         for row in range(first, last):
             c, s = cos + row * pairs * 4, sin + row * pairs * 4
-            for p in range(0, whole, WIDE):
-                angles(m[row], turns + 8 * p, c + 4 * p, s + 4 * p, times_cos, times_sin)
-            for p in range(whole, pairs):
-                angle(m[row], turns + 8 * p, c + 4 * p, s + 4 * p, times_cos, times_sin)
+            _angles(m[row], turns, c, s, times_cos, times_sin, pairs)
 
     ints, floats = [_INT] * 5, [types.float64] * 2
     return compiled(types.void(*ints, *floats, _INT, _INT), kernel)
 
 
-@cache
-def _angles(count: int) -> Any:
-    """``angles(position, turns, cos, sin, times_cos, times_sin)``: ``count`` pairs of one position.
-
-    The phase is the 64-bit product.
-    """
+def _table_row(
+    context: Any, position: Any, turns: Any, cos: Any, sin: Any, times_cos: Any, times_sin: Any,
+    pairs: Any,
+) -> Any:  # fmt: skip
+    """One position's row of the table. The phase is the 64-bit product."""
 
     def write(
-        builder: Any, position: Any, turns: Any, cos: Any, sin: Any, times_cos: Any, times_sin: Any
-    ) -> None:
-        integers = ir.VectorType(_INT64, count)
-        frequencies = builder.load(builder.inttoptr(turns, integers.as_pointer()), align=8)
-        phase = builder.mul(_everywhere(builder, position, integers), frequencies)
-        narrow = Lanes(builder, "float32", count)
-        for values, factor, address in zip(
-            _cos_and_sin(builder, phase), (times_cos, times_sin), (cos, sin)
-        ):
-            times = Values(builder, _everywhere(builder, factor, values.vector.type))
-            narrow.store(values * times, address)
+        builder: Any, names: Any, position: Any, turns: Any, cos: Any, sin: Any, times_cos: Any,
+        times_sin: Any, pairs: Any,
+    ) -> None:  # fmt: skip
+        def some(first: Any, count: int) -> None:
+            integers = ir.VectorType(_INT64, count)
+            at = builder.add(turns, builder.mul(first, _INT64(8)))
+            frequencies = builder.load(builder.inttoptr(at, integers.as_pointer()), align=8)
+            phase = builder.mul(_everywhere(builder, position, integers), frequencies)
+            narrow = Lanes(builder, "float32", count)
+            for values, factor, row in zip(
+                _cos_and_sin(builder, phase), (times_cos, times_sin), (cos, sin)
+            ):
+                times = Values(builder, _everywhere(builder, factor, values.vector.type))
+                narrow.store(values * times, row, first)
 
-    def typed(
-        context: Any, position: Any, turns: Any, cos: Any, sin: Any, times_cos: Any, times_sin: Any
-    ) -> Any:
-        return procedure(write, [types.int64, *[_INT] * 3, *[types.float64] * 2])
+        in_vectors(builder, pairs, some)
 
-    return intrinsic(typed)
+    return procedure(write, [types.int64, *[_INT] * 3, *[types.float64] * 2, _INT])
+
+
+_angles = intrinsic(_table_row)
 
 
 def _cos_and_sin(builder: Any, phase: Any) -> tuple[Values, Values]:

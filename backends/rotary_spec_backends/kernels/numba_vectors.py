@@ -1,24 +1,24 @@
 """Pairs of lanes as vectors in Numba kernels, some at a time.
 
 Left to itself the compiler turns loops over the lanes of a row into narrower vectors, after tests
-that take as long as the row. Here the instructions are written out, for as many pairs as asked
-for: sixteen, and one for what is left. `Values` makes them read like formulas.
+that take as long as the row. Here the instructions are written out, for sixteen pairs, and for one
+of what is left. `Values` makes them read like formulas.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from math import factorial, log
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 WIDE = 16
-"""Pairs that a kernel turns at once."""
+"""Lanes or pairs at once."""
 
 _INT16, _INT32, _HALF = ir.IntType(16), ir.IntType(32), ir.HalfType()
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
@@ -104,90 +104,111 @@ _NEAREST = 1.5 * 2**23  # added and taken away, it leaves the nearest integer
 _LN2_HIGH = 0.693359375  # nine bits, so that its products with n are exact
 
 
-@cache
-def turn_pairs(dtype: str, layout: str, output_layout: str, count: int) -> Any:
-    """``turn(x, gap, cos, sin, out, out_gap)``, for compiled code, turns ``count`` pairs of a row.
+def _turn_row(
+    context: Any, dtype: Any, layout: Any, output_layout: Any, x: Any, cos: Any, sin: Any, out: Any,
+    pairs: Any,
+) -> Any:  # fmt: skip
+    """``turn_row(dtype, layout, output_layout, x, cos, sin, out, pairs)``: rotate a row's pairs.
 
-    All are addresses, and gaps in bytes from where the first ``count`` lanes begin to the others:
-    neighbours follow on, halves are apart. Words are of that dtype; cos and sin are float64 for
-    float64, else float32. What is read is read before anything is written.
+    From address to address, words of that dtype; cos and sin are float64 for float64, else float32.
+    In place only where the layouts are the same.
     """
 
-    def turn(builder: Any, x: Any, gap: Any, cos: Any, sin: Any, out: Any, out_gap: Any) -> None:
-        lanes = Lanes(builder, dtype, count)
-        table = Lanes(builder, "float64" if dtype == "float64" else "float32", count)
-        a, b = lanes.load_pairs(x, gap, layout)
-        c, s = table.load(cos), table.load(sin)
-        lanes.store_pairs((a * c - b * s, b * c + a * s), out, out_gap, output_layout)
+    def turn(builder: Any, names: Any, x: Any, cos: Any, sin: Any, out: Any, pairs: Any) -> None:
+        dtype, layout, output_layout = names
 
-    def typed(context: Any, x: Any, gap: Any, cos: Any, sin: Any, out: Any, out_gap: Any) -> Any:
-        return procedure(turn, [types.intp] * 6)
+        def some(first: Any, count: int) -> None:
+            lanes = Lanes(builder, dtype, count)
+            table = Lanes(builder, "float64" if dtype == "float64" else "float32", count)
+            a, b = lanes.load_pairs(x, first, pairs, layout)
+            c, s = table.load(cos, first), table.load(sin, first)
+            lanes.store_pairs((a * c - b * s, b * c + a * s), out, first, pairs, output_layout)
 
-    return intrinsic(typed)
+        in_vectors(builder, pairs, some)
+
+    return procedure(turn, [types.intp] * 5, dtype, layout, output_layout)
 
 
-@cache
-def turn_features(dtype: str, layout: str, output_layout: str, count: int) -> Any:
-    """`turn_pairs` of elu + 1: ``turn(x, gap, cos, sin, phi, phi_gap, out, out_gap)``.
+def _turn_features_row(
+    context: Any, dtype: Any, layout: Any, output_layout: Any, x: Any, cos: Any, sin: Any, phi: Any,
+    out: Any, pairs: Any,
+) -> Any:  # fmt: skip
+    """`_turn_row` of elu + 1.
 
     ``phi`` takes the features before they are turned, as they lie in x; it and ``out`` are float32.
     """
 
     def turn(
-        builder: Any, x: Any, gap: Any, cos: Any, sin: Any, phi: Any, phi_gap: Any, out: Any,
-        out_gap: Any,
-    ) -> None:  # fmt: skip
-        lanes = Lanes(builder, "float32", count)
-        a, b = map(elu_plus_one, Lanes(builder, dtype, count).load_pairs(x, gap, layout))
-        c, s = lanes.load(cos), lanes.load(sin)
-        lanes.store_pairs((a, b), phi, phi_gap, layout)
-        lanes.store_pairs((a * c - b * s, b * c + a * s), out, out_gap, output_layout)
+        builder: Any, names: Any, x: Any, cos: Any, sin: Any, phi: Any, out: Any, pairs: Any
+    ) -> None:
+        dtype, layout, output_layout = names
 
-    def typed(
-        context: Any, x: Any, gap: Any, cos: Any, sin: Any, phi: Any, phi_gap: Any, out: Any,
-        out_gap: Any,
-    ) -> Any:  # fmt: skip
-        return procedure(turn, [types.intp] * 8)
+        def some(first: Any, count: int) -> None:
+            lanes, words = Lanes(builder, "float32", count), Lanes(builder, dtype, count)
+            a, b = map(elu_plus_one, words.load_pairs(x, first, pairs, layout))
+            c, s = lanes.load(cos, first), lanes.load(sin, first)
+            lanes.store_pairs((a, b), phi, first, pairs, layout)
+            lanes.store_pairs((a * c - b * s, b * c + a * s), out, first, pairs, output_layout)
 
-    return intrinsic(typed)
+        in_vectors(builder, pairs, some)
+
+    return procedure(turn, [types.intp] * 6, dtype, layout, output_layout)
 
 
-@cache
-def features(dtype: str, count: int) -> Any:
-    """``features(x, out)``, for compiled code: elu + 1 of ``count`` lanes, as float32."""
+def _features(context: Any, dtype: Any, x: Any, out: Any, size: Any) -> Any:
+    """``features(dtype, x, out, size)``: elu + 1 of a run of lanes, as float32."""
 
-    def evaluate(builder: Any, x: Any, out: Any) -> None:
-        phi = elu_plus_one(Lanes(builder, dtype, count).load(x))
-        Lanes(builder, "float32", count).store(phi, out)
+    def evaluate(builder: Any, names: Any, x: Any, out: Any, size: Any) -> None:
+        def some(first: Any, count: int) -> None:
+            phi = elu_plus_one(Lanes(builder, names[0], count).load(x, first))
+            Lanes(builder, "float32", count).store(phi, out, first)
 
-    def typed(context: Any, x: Any, out: Any) -> Any:
-        return procedure(evaluate, [types.intp] * 2)
+        in_vectors(builder, size, some)
 
-    return intrinsic(typed)
-
-
-@cache
-def add_lanes(count: int) -> Any:
-    """``add(a, b, out)``, for compiled code: the sums of ``count`` lanes, float32."""
-
-    def add(builder: Any, a: Any, b: Any, out: Any) -> None:
-        lanes = Lanes(builder, "float32", count)
-        lanes.store(lanes.load(a) + lanes.load(b), out)
-
-    def typed(context: Any, a: Any, b: Any, out: Any) -> Any:
-        return procedure(add, [types.intp] * 3)
-
-    return intrinsic(typed)
+    return procedure(evaluate, [types.intp] * 3, dtype)
 
 
-def procedure(generate: Callable[..., None], arguments: list[Any]) -> Any:
-    """What Numba is to know of a procedure on arguments of these types."""
+def _add(context: Any, a: Any, b: Any, out: Any, size: Any) -> Any:
+    """``add(a, b, out, size)``: the sums of two runs of float32 lanes."""
+
+    def sums(builder: Any, names: Any, a: Any, b: Any, out: Any, size: Any) -> None:
+        def some(first: Any, count: int) -> None:
+            lanes = Lanes(builder, "float32", count)
+            lanes.store(lanes.load(a, first) + lanes.load(b, first), out, first)
+
+        in_vectors(builder, size, some)
+
+    return procedure(sums, [types.intp] * 4)
+
+
+def in_vectors(builder: Any, size: Any, some: Callable[[Any, int], None]) -> None:
+    """Call ``some(first, count)`` to write the code for lanes or pairs: `WIDE`, then one by one."""
+    zero, one, wide = (ir.Constant(size.type, n) for n in (0, 1, WIDE))
+    whole = builder.sub(size, builder.srem(size, wide))
+    for start, stop, step in ((zero, whole, wide), (whole, size, one)):
+        with cgutils.for_range_slice(builder, start, stop, step) as (first, _):
+            some(first, step.constant)
+
+
+def procedure(generate: Callable[..., None], arguments: list[Any], *names: Any) -> Any:
+    """What Numba is to know of a procedure: literal strings, then arguments of these types.
+
+    ``generate(builder, names, ...)`` writes it. Kernels keep the strings, which, unlike functions
+    made for them, are the same in every process: the compiled kernels on disk go by that.
+    """
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        generate(builder, *values)
+        said = [literal.literal_value for literal in signature.args[: len(names)]]
+        generate(builder, said, *values[len(names) :])
         return context.get_dummy_value()
 
-    return types.void(*arguments), code
+    return types.void(*names, *arguments), code
+
+
+turn_row = intrinsic(prefer_literal=True)(_turn_row)
+turn_features_row = intrinsic(prefer_literal=True)(_turn_features_row)
+features = intrinsic(prefer_literal=True)(_features)
+add = intrinsic(_add)
 
 
 class Lanes:
@@ -200,11 +221,14 @@ class Lanes:
         self._integers = ir.VectorType(_INT32, count)
         self._itemsize = {"float32": 4, "float64": 8}.get(dtype, 2)
 
-    def load(self, address: Any) -> Values:
-        """The words at an address."""
+    def _at(self, row: Any, first: Any) -> Any:
+        offset = self.builder.mul(first, ir.Constant(first.type, self._itemsize))
+        return self.builder.inttoptr(self.builder.add(row, offset), self._memory.as_pointer())
+
+    def load(self, row: Any, first: Any) -> Values:
+        """The words from the ``first`` on, of a row at an address."""
         builder = self.builder
-        at = builder.inttoptr(address, self._memory.as_pointer())
-        words = builder.load(at, align=self._itemsize)
+        words = builder.load(self._at(row, first), align=self._itemsize)
         if self.dtype == "bfloat16":
             bits = builder.zext(words, self._integers)
             words = builder.bitcast(builder.shl(bits, constant(self._integers, 16)), self._floats)
@@ -212,15 +236,14 @@ class Lanes:
             words = builder.fpext(words, self._floats)
         return Values(builder, words)
 
-    def store(self, values: Values, address: Any) -> None:
+    def store(self, values: Values, row: Any, first: Any) -> None:
         """Write the nearest words to values, ties to even."""
         builder, words = self.builder, values.vector
         if self.dtype == "bfloat16":
             words = builder.trunc(self._bfloat16_bits(words), self._memory)
-        elif words.type != self._memory and self.dtype != "float64":
+        elif words.type != self._memory:
             words = builder.fptrunc(words, self._memory)
-        at = builder.inttoptr(address, self._memory.as_pointer())
-        builder.store(words, at, align=self._itemsize)
+        builder.store(words, self._at(row, first), align=self._itemsize)
 
     def _bfloat16_bits(self, words: Any) -> Any:
         builder, sixteen = self.builder, constant(self._integers, 16)
@@ -231,26 +254,35 @@ class Lanes:
         nan = builder.fcmp_unordered("uno", words, words)
         return builder.select(nan, constant(self._integers, 0x7FC0), builder.lshr(up, sixteen))
 
-    def load_pairs(self, address: Any, gap: Any, layout: str) -> tuple[Values, Values]:
-        """The first and the second members of ``count`` pairs."""
-        parts = self.load(address), self.load(self.builder.add(address, gap))
+    def _members(self, pair: Any, pairs: Any, layout: str) -> tuple[Any, Any]:
+        """The lanes from which on the members of pairs lie: neighbours follow on, halves do not."""
         if layout != "interleaved":
-            return parts
-        count = self._floats.count
-        return self._shuffled(parts, range(0, 2 * count, 2)), self._shuffled(
-            parts, range(1, 2 * count, 2)
-        )
+            return pair, self.builder.add(pair, pairs)
+        lane = self.builder.mul(pair, ir.Constant(pair.type, 2))
+        return lane, self.builder.add(lane, ir.Constant(pair.type, self._floats.count))
 
-    def store_pairs(self, pair: tuple[Values, Values], address: Any, gap: Any, layout: str) -> None:
+    def load_pairs(self, row: Any, pair: Any, pairs: Any, layout: str) -> tuple[Values, Values]:
+        """The first and the second members, from a ``pair`` on, in a row of so many pairs."""
+        first, second = (self.load(row, lane) for lane in self._members(pair, pairs, layout))
+        if layout != "interleaved":
+            return first, second
+        lanes = range(2 * self._floats.count)
+        return self._shuffled(first, second, lanes[::2]), self._shuffled(first, second, lanes[1::2])
+
+    def store_pairs(
+        self, members: tuple[Values, Values], row: Any, pair: Any, pairs: Any, layout: str
+    ) -> None:
         """The reverse of `load_pairs`."""
+        first, second = members
         if layout == "interleaved":
             count = self._floats.count
             order = [n // 2 + count * (n % 2) for n in range(2 * count)]
-            pair = self._shuffled(pair, order[:count]), self._shuffled(pair, order[count:])
-        self.store(pair[0], address)
-        self.store(pair[1], self.builder.add(address, gap))
+            first, second = (
+                self._shuffled(*members, part) for part in (order[:count], order[count:])
+            )
+        for values, lane in zip((first, second), self._members(pair, pairs, layout)):
+            self.store(values, row, lane)
 
-    def _shuffled(self, parts: tuple[Values, Values], order: Any) -> Values:
+    def _shuffled(self, first: Values, second: Values, order: Any) -> Values:
         mask = ir.Constant(self._integers, list(order))
-        chosen = self.builder.shuffle_vector(parts[0].vector, parts[1].vector, mask)
-        return Values(self.builder, chosen)
+        return Values(self.builder, self.builder.shuffle_vector(first.vector, second.vector, mask))
