@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from rotary_spec._array import dtype_name
+
 Array = Any
 HostArray = npt.NDArray[Any]
 
@@ -84,7 +86,7 @@ class Framework(ABC):
 
     def dtype_of(self, x: Array) -> str:
         """``x.dtype`` by its bare name, such as "bfloat16"."""
-        return str(x.dtype).rpartition(".")[2]
+        return dtype_name(x)
 
     def gradient(self, function: Callable[[Array], Array], x: Array, seed: Array) -> Array:
         """Gradient of ``sum(function(x) * seed)`` with respect to ``x``.

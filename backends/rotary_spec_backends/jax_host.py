@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from rotary_spec.spec import RotarySpec
-from rotary_spec_backends.frameworks import Array, HostArray
+from rotary_spec_backends.frameworks import Array
 from rotary_spec_backends.host import threads
-from rotary_spec_backends.host.route import no_numba, rotate_host
+from rotary_spec_backends.host.route import host_items, no_numba, rotate_host
 
 WORTHWHILE = threads.WORTHWHILE
 """Bytes of the arrays below which XLA answers sooner."""
@@ -47,9 +47,7 @@ def rotate(
     """`Backend._rotate` of what `refusal` lets pass."""
     hosts = [np.asarray(x) for x in arrays]
     outs = [_aligned(x.shape, x.dtype) for x in hosts]
-    items = [
-        (_words(out), _words(x), x.dtype.name, axis) for out, x, axis in zip(outs, hosts, axes)
-    ]
+    items = host_items(outs, hosts, axes)
     rotate_host(items, np.asarray(positions), spec, seq_len, threads.num_threads(), fresh=True)
     # Nobody writes to the memory from here on: JAX may have it without a copy.
     return tuple(
@@ -63,7 +61,3 @@ def _aligned(shape: tuple[int, ...], dtype: Any) -> Any:
     room = np.empty(size + _ALIGNMENT, np.uint8)
     start = -room.ctypes.data % _ALIGNMENT
     return room[start : start + size].view(dtype).reshape(shape)
-
-
-def _words(x: HostArray) -> HostArray:
-    return x.view(np.uint16) if x.dtype.name == "bfloat16" else x

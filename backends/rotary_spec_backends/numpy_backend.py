@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from rotary_spec._array import dtype_name
 from rotary_spec.spec import RotarySpec
 from rotary_spec_backends.base import Backend
 from rotary_spec_backends.frameworks import Array, NumpyFramework
 from rotary_spec_backends.host import threads
-from rotary_spec_backends.host.route import no_numba, rotate_host
+from rotary_spec_backends.host.route import host_items, no_numba, rotate_host
 
 
 class NumpyBackend(Backend):
@@ -61,14 +60,6 @@ class NumpyBackend(Backend):
         seq_len: int | None,
         fresh: bool = False,
     ) -> None:
-        items = [
-            (_words(out), _words(x), dtype_name(x), axis)
-            for out, x, axis in zip(outs, arrays, axes)
-        ]
+        items = host_items(outs, arrays, axes)
         ids, limit = np.asarray(positions), threads.num_threads()
         rotate_host(items, ids, spec, seq_len, limit, fresh=fresh)
-
-
-def _words(x: Array) -> Any:
-    x = np.asarray(x)
-    return x.view(np.uint16) if dtype_name(x) == "bfloat16" else x

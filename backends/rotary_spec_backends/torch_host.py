@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from rotary_spec._array import dtype_name
 from rotary_spec.spec import RotarySpec
 from rotary_spec_backends.host.pages import prefer_large_pages
 from rotary_spec_backends.host.route import rotate_host
@@ -100,8 +101,3 @@ def words(x: torch.Tensor) -> Any:
     """The tensor's memory as a NumPy array, bfloat16 as uint16."""
     x = x.detach()
     return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
-
-
-def dtype_name(x: torch.Tensor) -> str:
-    """Of its elements, "float32" say."""
-    return str(x.dtype).rpartition(".")[2]

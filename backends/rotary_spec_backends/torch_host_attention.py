@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from rotary_spec._array import dtype_name
 from rotary_spec.attention_arguments import group_size
 from rotary_spec.linear_attention_terms import LinearAttentionOptions
 from rotary_spec_backends import torch_host
@@ -39,7 +40,7 @@ def refusal(tokens: Tokens, options: LinearAttentionOptions) -> str | None:
         return "lanes that do not lie side by side"
     assert positions is not None
     reason = torch_host.refusal((q, k), positions, options.spec, (), options.seq_len)
-    return reason or host.refusal(torch_host.dtype_name(q), options)
+    return reason or host.refusal(dtype_name(q), options)
 
 
 def causal(
@@ -65,7 +66,7 @@ def causal(
     at_once = max(1, min(rows, max(limit, _ROUND // (groups * length))))
     chunks = max(1, _ROUND // (groups * chunk * at_once))
     terms = host.Terms(
-        torch_host.words(q), torch_host.words(k), torch_host.dtype_name(q),
+        torch_host.words(q), torch_host.words(k), dtype_name(q),
         positions.detach().numpy(), options, limit,
     )  # fmt: skip
     places = None if options.denominator == "none" else totals.numpy()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rotary_spec._array import dtype_name
 from rotary_spec.spec import RotarySpec
 from rotary_spec_backends.base import constants, tables
 from rotary_spec_backends.frameworks import HostArray
@@ -22,6 +23,18 @@ def no_numba() -> str | None:
     if os.environ.get(ENVIRONMENT) == "0":
         return f"${ENVIRONMENT}=0"
     return compiled.unusable()
+
+
+def host_items(
+    outs: Sequence[HostArray], arrays: Sequence[HostArray], axes: Sequence[int]
+) -> list[blocked.Item]:
+    """NumPy arrays as `rotate_host` takes them: bfloat16 as its bits."""
+
+    def words(x: Any) -> Any:
+        x = np.asarray(x)
+        return x.view(np.uint16) if dtype_name(x) == "bfloat16" else x
+
+    return [(words(out), words(x), dtype_name(x), axis) for out, x, axis in zip(outs, arrays, axes)]
 
 
 def rotate_host(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from rotary_spec._array import dtype_name
 from rotary_spec.spec import RotarySpec
 from rotary_spec_backends.base import constants
 from rotary_spec_backends.kernels import triton_rotation
@@ -85,7 +86,7 @@ def unfit(arrays: Tensors, positions: torch.Tensor, spec: RotarySpec) -> str | N
         return "multi-axis positions"
     for array in arrays:
         if array.dtype not in DTYPES:
-            return str(array.dtype).rpartition(".")[2]
+            return dtype_name(array)
     return None
 
 
