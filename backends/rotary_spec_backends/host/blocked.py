@@ -1,13 +1,14 @@
 """The NumPy engine: a block of positions at a time, whose rows and tables stay in cache.
 
 Lanes side by side in float32 or float64 are turned where they are to go: the interleaved layout as
-complex numbers, the half layout as x cos + (halves swapped) sin. Everything else goes through a
-tile of the dtype of the arithmetic.
+complex numbers, the half layout by matrices of two by two. Everything else goes through a tile of
+the dtype of the arithmetic.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -26,7 +27,7 @@ Item = tuple[HostArray, HostArray, str, int]
 
 _TABLE_BLOCK = 2**15  # angles per block of positions: their tables stay in a core's second cache
 _TILE = 2**17  # elements per tile of rows: small ones have threads wait for the interpreter
-_FINE = 256  # positions whose tables are multiplied out from two, in the two-step table
+_FINE = 64  # positions whose tables are multiplied out from two, in the two-step table
 
 
 def jobs(
@@ -37,18 +38,20 @@ def jobs(
     length = positions.shape[-1] if positions.ndim > (spec.sections is not None) else 1
     step = max(1, _TABLE_BLOCK // spec.pairs)
     blocks = [slice(n, min(n + step, length)) for n in range(0, length, step)]
+    scratch = _Scratch()
     for block in blocks if length > 1 else [slice(None)]:
-        yield partial(_rotate_block, items, tables, spec, block)
+        yield partial(_rotate_block, items, tables, spec, block, scratch)
 
 
-def _rotate_block(items: Sequence[Item], tables: _Tables, spec: RotarySpec, block: slice) -> None:
+def _rotate_block(
+    items: Sequence[Item], tables: _Tables, spec: RotarySpec, block: slice, scratch: _Scratch
+) -> None:
     with np.errstate(all="ignore"):  # infinities and NaN go the way of float arithmetic
         found: dict[bool, HostArray] = {}
-        scratch = _Scratch()
         for target, source, dtype, axis in items:
             wide = dtype == "float64"
             if wide not in found:
-                found[wide] = tables.of(block, wide)
+                found[wide] = tables.of(block, wide, scratch)
             along = [slice(None)] * source.ndim
             if source.ndim > 1:
                 along[axis] = block
@@ -79,13 +82,20 @@ class _Tables:
                 self._far = self._complex(np.arange(first, last + 1) * _FINE, 1.0)
                 self._near = self._complex(np.arange(_FINE), self._magnitude)
 
-    def of(self, block: slice, wide: bool) -> HostArray:
+    def of(self, block: slice, wide: bool, scratch: _Scratch) -> HostArray:
         """A (cos + i sin) of a block of the last axis, complex128 or else complex64."""
         positions = self._positions[..., block] if block != slice(None) else self._positions
         if self._far is not None and not wide:
-            ids = positions.astype(np.int64)
-            z = self._far[ids // _FINE - self._first] * self._near[ids % _FINE]
-            return z.astype(np.complex64)  # type: ignore[no-any-return]
+            far, near = np.divmod(positions.astype(np.int64), _FINE)
+            shape = *far.shape, self._far.shape[-1]
+            z = scratch("far", shape, np.complex128)
+            w = scratch("near", shape, np.complex128)
+            np.take(self._far, far - self._first, axis=0, out=z, mode="clip")
+            np.take(self._near, near, axis=0, out=w, mode="clip")
+            z *= w
+            narrow = scratch("z", shape, np.complex64)
+            narrow[...] = z
+            return narrow
         z = self._complex(positions, self._magnitude)
         return z if wide else z.astype(np.complex64)  # type: ignore[no-any-return]
 
@@ -99,8 +109,8 @@ class _Tables:
         return z
 
 
-class _Scratch:
-    """Arrays used again for every tile: new ones would have to be paged in, out of cache."""
+class _Scratch(threading.local):
+    """Arrays that a thread uses again: new ones would have to be paged in, out of cache."""
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[str, Any], HostArray] = {}
@@ -128,21 +138,21 @@ def _rotate_rows(
     ends = slice(0, rotated.start), slice(rotated.stop, spec.head_dim)
     kept = [lanes for lanes in ends if lanes.start < lanes.stop]
     turns = [
-        (lanes, _Turn(layouts[0], z[..., start : start + count], scratch))
+        (lanes, _Turn(layouts[0], z, slice(start, start + count), scratch))
         for lanes, (start, count) in zip(block_lanes(spec), spec.blocks)
     ]
     rows = source.shape[:-1]
-    # One product of complex numbers needs nothing that would have to stay in cache.
-    whole = direct and layouts[0] == "interleaved" and not kept
+    # One pass needs nothing that would have to stay in cache.
+    one_pass = layouts[0] == "interleaved" or not np.may_share_memory(target, source)
+    whole = direct and one_pass and not kept
     for tile in [(slice(None),) * len(rows)] if whole else _tiles(rows, spec.head_dim):
         x, y = source[tile], target[tile]
         for lanes, turn in turns:
             to, given = y[..., lanes], x[..., lanes]
             if direct:
-                turn(to, given, tile)
+                turn(given, tile, to)
             else:
-                values = _load(given, dtype, scratch)
-                turn(values, values, tile)
+                values = turn(_load(given, dtype, scratch), tile)
                 if layouts[0] != layouts[1]:
                     values = join_pairs(*split_pairs(values, layouts[0]), layouts[1], np)
                 _store(to, values, dtype, scratch)
@@ -151,36 +161,43 @@ def _rotate_rows(
 
 
 class _Turn:
-    """Turn the pairs of a tile by its part of the table, in place or not."""
+    """Turn the pairs of a tile by its part of the table."""
 
-    def __init__(self, layout: Layout, z: HostArray, scratch: _Scratch) -> None:
-        self._interleaved = layout == "interleaved"
+    def __init__(self, layout: Layout, table: HostArray, pairs: slice, scratch: _Scratch) -> None:
+        self._interleaved, self._scratch = layout == "interleaved", scratch
+        z = table[..., pairs]
         if self._interleaved:
-            self._z = np.ascontiguousarray(z)
+            self._table = np.ascontiguousarray(z)
             return
-        self._cos = np.concatenate([z.real, z.real], axis=-1)
-        self._sin = np.concatenate([-z.imag, z.imag], axis=-1)
-        self._half = np.dtype((np.void, z.shape[-1] * self._cos.itemsize))
-        self._scratch = scratch
+        # The axis summed over comes first: einsum then takes one product after the other, along
+        # the rows.
+        matrices = scratch(
+            f"matrices {pairs.start}", (2, *z.shape[:-1], 2, z.shape[-1]), z.real.dtype
+        )
+        matrices[0, ..., 0, :] = matrices[1, ..., 1, :] = z.real
+        matrices[0, ..., 1, :] = z.imag
+        matrices[1, ..., 0, :] = -z.imag  # NumPy 2.1 to 2.4 negate wrongly into strided memory
+        self._table = np.moveaxis(matrices, 0, -2)
 
-    def __call__(self, out: HostArray, x: HostArray, tile: tuple[slice, ...]) -> None:
+    def __call__(
+        self, x: HostArray, tile: tuple[slice, ...], out: HostArray | None = None
+    ) -> HostArray:
+        """The turned lanes: in ``out``, which may be ``x``, or else in memory used again."""
+        table = self._table[_broadcast(tile, self._table)]
         if self._interleaved:
-            z = self._z[_broadcast(tile, self._z)]
-            np.multiply(x.view(z.dtype), z, out=out.view(z.dtype))
-            return
-        cos = self._cos[_broadcast(tile, self._cos)]
-        sin = self._sin[_broadcast(tile, self._sin)]
-        swapped = self._scratch("swapped", x.shape, x.dtype)
-        in_place = np.may_share_memory(out, x)
-        if not in_place:  # first, so that memory fetches x and out at the same time
-            np.multiply(x, cos, out=out)
-        # A copy moves each half as one piece; arithmetic on swapped halves would go through them
-        # one by one, which takes longer than they do.
-        swapped.view(self._half)[...] = x.view(self._half)[..., ::-1]
-        swapped *= sin
-        if in_place:
-            np.multiply(x, cos, out=out)
-        out += swapped
+            turned = x if out is None else out
+            np.multiply(x.view(table.dtype), table, out=turned.view(table.dtype))
+            return turned
+        # einsum begins with zeros in its output: that cannot be its input.
+        if out is None or np.may_share_memory(out, x):
+            turned = self._scratch("turned", x.shape, x.dtype)
+        else:
+            turned = out
+        halves = *x.shape[:-1], 2, table.shape[-1]
+        np.einsum("...ki,...jki->...ji", x.reshape(halves), table, out=turned.reshape(halves))
+        if out is not None and out is not turned:
+            out[...] = turned
+        return turned
 
 
 def _broadcast(tile: tuple[slice, ...], values: HostArray) -> tuple[slice, ...]:
