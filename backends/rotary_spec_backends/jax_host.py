@@ -48,7 +48,7 @@ def rotate(
     hosts = [np.asarray(x) for x in arrays]
     outs = [_aligned(x.shape, x.dtype) for x in hosts]
     items = host_items(outs, hosts, axes)
-    rotate_host(items, np.asarray(positions), spec, seq_len, threads.num_threads(), fresh=True)
+    rotate_host(items, np.asarray(positions), spec, seq_len, threads.num_threads, fresh=True)
     # Nobody writes to the memory from here on: JAX may have it without a copy.
     return tuple(
         jax.device_put(out, x.device if x.committed else None, may_alias=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
 from rotary_spec.spec import RotarySpec
 from rotary_spec_backends.base import Backend
-from rotary_spec_backends.frameworks import Array, NumpyFramework
-from rotary_spec_backends.host import threads
+from rotary_spec_backends.frameworks import Array, HostArray, NumpyFramework
+from rotary_spec_backends.host import small, threads
 from rotary_spec_backends.host.route import host_items, no_numba, rotate_host
 
 
@@ -35,6 +36,21 @@ class NumpyBackend(Backend):
         reason = no_numba()
         return "numba" if reason is None else f"numpy ({reason})"
 
+    def rotate(
+        self,
+        x: Array | Sequence[Array],
+        positions: Array,
+        spec: RotarySpec,
+        *,
+        seq_axis: int = -2,
+        seq_len: int | None = None,
+        out: Array | Sequence[Array] | None = None,
+    ) -> Any:
+        rotated = _again(x, positions, spec, seq_axis, seq_len) if out is None else None
+        if rotated is not None:
+            return rotated if type(x) is tuple else rotated[0]
+        return super().rotate(x, positions, spec, seq_axis=seq_axis, seq_len=seq_len, out=out)
+
     def _ids(self, positions: Any, like: Array) -> Array:
         return positions
 
@@ -47,7 +63,10 @@ class NumpyBackend(Backend):
         seq_len: int | None,
     ) -> tuple[Array, ...]:
         outs = tuple(np.empty(x.shape, x.dtype) for x in arrays)
-        self._rotate_into(outs, arrays, positions, spec, axes, seq_len, fresh=True)
+        items, ids = host_items(outs, arrays, axes), np.asarray(positions)
+        plan = rotate_host(items, ids, spec, seq_len, threads.num_threads, fresh=True)
+        if plan is not None:
+            small.remember(_signature(arrays, ids, spec, axes, seq_len), plan)
         return outs
 
     def _rotate_into(
@@ -58,8 +77,37 @@ class NumpyBackend(Backend):
         spec: RotarySpec,
         axes: tuple[int, ...],
         seq_len: int | None,
-        fresh: bool = False,
     ) -> None:
-        items = host_items(outs, arrays, axes)
-        ids, limit = np.asarray(positions), threads.num_threads()
-        rotate_host(items, ids, spec, seq_len, limit, fresh=fresh)
+        items, ids = host_items(outs, arrays, axes), np.asarray(positions)
+        rotate_host(items, ids, spec, seq_len, threads.num_threads)
+
+
+def _again(
+    x: Any, positions: Any, spec: Any, seq_axis: Any, seq_len: Any
+) -> tuple[HostArray, ...] | None:
+    """The result of a small call that is like an earlier one in all that was checked; or None."""
+    arrays = x if type(x) is tuple else (x,)
+    if type(spec) is not RotarySpec or any(type(a) is not np.ndarray for a in (positions, *arrays)):
+        return None
+    if type(seq_axis) is not int or not (seq_len is None or type(seq_len) is int):
+        return None
+    axes = tuple(seq_axis if seq_axis < 0 else seq_axis - array.ndim for array in arrays)
+    signature = _signature(arrays, positions, spec, axes, seq_len)
+    plan = small.find(signature) if no_numba() is None else None
+    if plan is None:
+        return None
+    outs = tuple(np.empty(array.shape, array.dtype) for array in arrays)
+    addresses = [(array.ctypes.data, out.ctypes.data) for array, out in zip(arrays, outs)]
+    small.run(plan, addresses, positions.ctypes.data)
+    return outs
+
+
+def _signature(
+    arrays: tuple[HostArray, ...],
+    positions: HostArray,
+    spec: RotarySpec,
+    axes: tuple[int, ...],
+    seq_len: int | None,
+) -> Hashable:
+    every = [(a.dtype, a.shape, a.strides, a.flags.aligned) for a in (positions, *arrays)]
+    return spec, axes, seq_len, *every

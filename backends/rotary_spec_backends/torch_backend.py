@@ -1,9 +1,11 @@
 """PyTorch: kernels where one fits, and traceable tensor operations everywhere else.
 
-A kernel is a module with three functions, which take what `Backend._rotate` takes: ``refusal``
+A kernel is a module with four functions. Three take what `Backend._rotate` takes: ``refusal``
 gives the reason why it does not take a call, or None where it does; ``rotate`` gives the rotated
-arrays and ``rotate_into`` None, or the reason likewise. `_KERNELS` names them in the order in which
-they are asked. The traceable form is differentiable, and serves torch.compile and torch.func.
+arrays and ``rotate_into`` None, or the reason likewise. ``again`` takes a call before it is
+checked, and its signature, and gives the rotated arrays if it took a call of that signature before.
+`_KERNELS` names them in the order in which they are asked. The traceable form is differentiable,
+and serves torch.compile and torch.func.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ _KERNELS = {
     "triton": "rotary_spec_backends.kernels.torch_rotation",
     "cpu": "rotary_spec_backends.torch_host",
 }
+_CALLS = "rotary_spec_backends.torch_calls"
 _LINEAR_ATTENTION = "rotary_spec_backends.kernels.torch_linear_attention"
 
 
@@ -70,11 +73,15 @@ class TorchBackend(Backend):
         seq_len: int | None = None,
         out: Array | Sequence[Array] | None = None,
     ) -> Any:
-        triton: Any = sys.modules.get(_KERNELS["triton"])  # loaded by calls that it may have taken
-        if out is None and triton is not None and not triton.torch.compiler.is_compiling():
-            rotated = triton.again(x, positions, spec, seq_axis, seq_len)
-            if rotated is not None:
-                return rotated
+        calls: Any = sys.modules.get(_CALLS)  # loaded by the kernels, on their first call
+        if out is None and calls is not None and not calls.torch.compiler.is_compiling():
+            call = calls.plain(x, positions, spec, seq_axis, seq_len)
+            if call is not None:
+                signature = calls.signature(*call)
+                for module in _kernels().values():
+                    rotated = module.again(call, signature)
+                    if rotated is not None:
+                        return rotated if type(x) is tuple else rotated[0]
         return super().rotate(x, positions, spec, seq_axis=seq_axis, seq_len=seq_len, out=out)
 
     def route(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import partial
 from typing import Any
 
@@ -9,8 +10,10 @@ import torch
 
 from rotary_spec._array import dtype_name
 from rotary_spec.spec import RotarySpec
+from rotary_spec_backends.host import small
 from rotary_spec_backends.host.pages import prefer_large_pages
-from rotary_spec_backends.host.route import rotate_host
+from rotary_spec_backends.host.route import no_numba, rotate_host
+from rotary_spec_backends.torch_calls import Call, signature
 from rotary_spec_backends.torch_derivative import PLAIN, Tensors, traced, with_derivative
 
 
@@ -53,6 +56,21 @@ def rotate(
     return with_derivative(rotation, arrays, positions, spec, axes, seq_len)
 
 
+def again(call: Call, signature: Hashable) -> Tensors | None:
+    """The result of a small call that is like an earlier one in all that was checked; or None."""
+    plan = small.find(signature) if no_numba() is None else None
+    if plan is None or any(x.data_ptr() % x.element_size() for x in call.arrays):
+        return None
+    return with_derivative(partial(_rotated_again, plan), *call)
+
+
+def _rotated_again(plan: small.Plan, arrays: Tensors, positions: torch.Tensor) -> Tensors:
+    outs = tuple(map(torch.empty_like, arrays))
+    addresses = [(x.data_ptr(), out.data_ptr()) for x, out in zip(arrays, outs)]
+    small.run(plan, addresses, positions.data_ptr())
+    return outs
+
+
 def rotate_into(
     outs: Tensors,
     arrays: Tensors,
@@ -77,7 +95,9 @@ def _rotated(
     outs = tuple(torch.empty_like(x) for x in arrays)
     for out in outs:
         prefer_large_pages(out.data_ptr(), out.nbytes)
-    _rotate(outs, arrays, positions, spec, axes, seq_len, fresh=True)
+    plan = _rotate(outs, arrays, positions, spec, axes, seq_len, fresh=True)
+    if plan is not None:
+        small.remember(signature(arrays, positions, spec, axes, seq_len), plan)
     return outs
 
 
@@ -89,12 +109,12 @@ def _rotate(
     axes: tuple[int, ...],
     seq_len: int | None,
     fresh: bool = False,
-) -> None:
+) -> small.Plan | None:
     items = [
         (words(out), words(x), dtype_name(x), axis) for out, x, axis in zip(outs, arrays, axes)
     ]
-    ids, limit = positions.detach().numpy(), torch.get_num_threads()
-    rotate_host(items, ids, spec, seq_len, limit, fresh=fresh)
+    ids = positions.detach().numpy()
+    return rotate_host(items, ids, spec, seq_len, torch.get_num_threads, fresh=fresh)
 
 
 def words(x: torch.Tensor) -> Any:

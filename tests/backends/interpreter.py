@@ -19,6 +19,7 @@ def interpreted() -> Iterator[None]:
     if find_spec("triton") is None:
         pytest.skip("triton is not installed")
     from rotary_spec_backends import kernels
+    from rotary_spec_backends.host import small
     from rotary_spec_backends.kernels import torch_rotation, triton_rotation
 
     def forget() -> None:
@@ -27,6 +28,7 @@ def interpreted() -> Iterator[None]:
             vars(kernels).pop(kernel, None)
         triton_rotation.unavailable.cache_clear()
         torch_rotation._plans.clear()
+        small._plans.clear()
 
     with pytest.MonkeyPatch.context() as patch:
         forget()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.util import find_spec
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,21 +60,28 @@ def float32_table(
     from rotary_spec_backends.kernels import numba_table
 
     ids = np.ascontiguousarray(positions, dtype=np.int64).reshape(-1)
-    words = _words(turns)
+    words = frequency_words(turns)
     # In one piece: the allocator keeps what is freed, up to twice the largest piece there was.
-    cos, sin = np.empty((2, ids.size, words.size), np.float32)
+    both = np.empty((2, ids.size, words.size), np.float32)
+    cos = both.ctypes.data
     call = partial(
         numba_table.table(),
-        *(a.ctypes.data for a in (ids, words, cos, sin)), words.size, *factors,
+        ids.ctypes.data, words.ctypes.data, cos, cos + both.nbytes // 2, words.size, *factors,
     )  # fmt: skip
     # An element takes about as long as 16 bytes of rows.
-    threads.run(jobs(call, ids.size, 16 * cos.size, limit), limit)
-    return cos, sin
+    threads.run(jobs(call, ids.size, 8 * both.size, limit), limit)
+    return both[0], both[1]
 
 
 @cache
-def _words(turns: tuple[int, ...]) -> HostArray:
+def frequency_words(turns: tuple[int, ...]) -> HostArray:
+    """Frequencies in 2^-64 turns as the table's kernel takes them."""
     return np.asarray([f % 2**64 for f in turns], dtype=np.uint64).view(np.int64)
+
+
+def table_factors(spec: RotarySpec, magnitude: float) -> tuple[float, float]:
+    """What the table's kernel multiplies cos and sin by."""
+    return magnitude, -magnitude if spec.inverse else magnitude
 
 
 def rotate_rows(
@@ -95,46 +102,82 @@ def rotate_rows(
     """
     from rotary_spec_backends.kernels import numba_rotation
 
-    axes = row_axes(source.shape, source.strides, target.strides, axis, position_shape)
     if target.size == 0:
         return
-    cos, sin = tables
     kernel = numba_rotation.rotation(dtype, spec.layout, spec.output_layout or spec.layout)
+    x, y, cos, sin = (a.ctypes.data for a in (source, target, *tables))
+    plan = plan_rows(
+        source.shape, source.strides, target.strides, source.itemsize, axis, position_shape, spec,
+        limit, x == y,
+    )  # fmt: skip
+    past = not fresh and target.nbytes >= STREAM
+    for x_offset, y_offset, t_offset, lanes in plan.parts:
+        call = partial(
+            kernel, x + x_offset, y + y_offset, cos + t_offset, sin + t_offset, *plan.rows, lanes,
+            plan.stream if past else 0,
+        )  # fmt: skip
+        yield from jobs(call, plan.tasks, source.nbytes // plan.places, limit)
+
+
+class Plan(NamedTuple):
+    """Everything that the kernel is told apart from addresses: what calls of one kind share."""
+
+    parts: list[tuple[int, int, int, tuple[int, ...]]]
+    """Offsets of source, target and tables in bytes, and the lanes, as the kernel takes them."""
+    places: int
+    """How many of the parts are other rows: the rest are other lanes."""
+    rows: tuple[Any, ...]
+    """Sizes and strides of three axes, and block sizes of the last two."""
+    tasks: int
+    """In each part."""
+    stream: int
+    """How many rows to write at once past the caches, where that is worth while."""
+
+
+@lru_cache(maxsize=256)
+def plan_rows(
+    shape: tuple[int, ...],
+    source: tuple[int, ...],
+    target: tuple[int, ...],
+    itemsize: int,
+    axis: int,
+    position_shape: tuple[int, ...],
+    spec: RotarySpec,
+    limit: int,
+    in_place: bool,
+) -> Plan:
+    """The plan for source and target of those strides. To make it takes as long as a small call."""
+    axes = row_axes(shape, source, target, axis, position_shape)
     rotated = rotated_lanes(spec)
-    same = source.ctypes.data == target.ctypes.data  # then what is not rotated is in its place
-    front, back = (0, spec.head_dim) if same else (rotated.start, rotated.stop)
+    # In place, what is not rotated is where it belongs.
+    front, back = (0, spec.head_dim) if in_place else (rotated.start, rotated.stop)
     outer, inner = axes[:-3], [Axis(1, 0, 0, 0)] * (3 - len(axes)) + axes[-3:]
-    blocks = _blocks(inner, spec, source.itemsize, limit)
+    blocks = _blocks(inner, spec, itemsize, limit)
     tasks = inner[0].size * -(-inner[1].size // blocks[0]) * -(-inner[2].size // blocks[1])
-    sizes, sources, targets, rows = zip(*inner)
-    places = list(product(*(range(a.size) for a in outer)))
-    size = source.size * source.itemsize // len(places)
-    stream = 0 if same or fresh else _stream(target, inner[-1], spec)
-    for place in places:
+    *strides, rows = zip(*inner)
+    angle = 8 if itemsize == 8 else 4  # bytes
+    parts: list[tuple[int, int, int, tuple[int, ...]]] = []
+    for place in product(*(range(a.size) for a in outer)):
         x, y, t = (sum(i * a[field] for i, a in zip(place, outer)) for field in (1, 2, 3))
         for number, (start, pairs) in enumerate(spec.blocks):
             lanes = spec.rotary_start + 2 * start, pairs, front, back, spec.head_dim
             if number:  # the first block's pass has copied them
                 lanes = *lanes[:2], 0, spec.head_dim, spec.head_dim
-            offset = (t * spec.pairs + start) * cos.itemsize
-            call = partial(
-                kernel, source.ctypes.data + x, target.ctypes.data + y,
-                cos.ctypes.data + offset, sin.ctypes.data + offset, sizes, sources, targets,
-                tuple(row * spec.pairs * cos.itemsize for row in rows), *blocks, lanes, stream,
-            )  # fmt: skip
-            yield from jobs(call, tasks, size, limit)
+            parts.append((x, y, (t * spec.pairs + start) * angle, lanes))
+    table = tuple(row * spec.pairs * angle for row in rows)
+    stream = 0 if in_place else _stream(inner[-1], spec, itemsize)
+    places = len(parts) // len(spec.blocks)
+    return Plan(parts, places, (*strides, table, *blocks), tasks, stream)
 
 
-def _stream(target: HostArray, last: Axis, spec: RotarySpec) -> int:
+def _stream(last: Axis, spec: RotarySpec, itemsize: int) -> int:
     """How many rows to write at once past the caches, 0 for ordinary writes.
 
     Rows of their own are left alone, as their ends share lines with what is written at another
-    time; so are those of several blocks, each of which writes a part, and odd addresses.
+    time; so are those of several blocks, each of which writes a part.
     """
-    row = spec.head_dim * target.itemsize
-    if target.nbytes < STREAM or len(spec.blocks) > 1 or not target.flags.aligned:
-        return 0
-    return max(1, _HELD // row) if last.target == row else 0
+    row = spec.head_dim * itemsize
+    return max(1, _HELD // row) if last.target == row and len(spec.blocks) == 1 else 0
 
 
 def _blocks(axes: list[Axis], spec: RotarySpec, itemsize: int, limit: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from rotary_spec._array import dtype_name
 from rotary_spec.spec import RotarySpec
 from rotary_spec_backends.base import constants, tables
 from rotary_spec_backends.frameworks import HostArray
-from rotary_spec_backends.host import blocked, compiled, threads
+from rotary_spec_backends.host import blocked, compiled, small, threads
 
 ENVIRONMENT = "ROTARY_SPEC_NUMBA"
 """Environment variable that, set to 0, keeps Numba from being used where it is installed."""
@@ -29,12 +29,13 @@ def host_items(
     outs: Sequence[HostArray], arrays: Sequence[HostArray], axes: Sequence[int]
 ) -> list[blocked.Item]:
     """NumPy arrays as `rotate_host` takes them: bfloat16 as its bits."""
-
-    def words(x: Any) -> Any:
-        x = np.asarray(x)
-        return x.view(np.uint16) if dtype_name(x) == "bfloat16" else x
-
-    return [(words(out), words(x), dtype_name(x), axis) for out, x, axis in zip(outs, arrays, axes)]
+    items = []
+    for out, x, axis in zip(outs, arrays, axes):
+        dtype = dtype_name(x)
+        pair = np.asarray(out), np.asarray(x)
+        target, source = (a.view(np.uint16) for a in pair) if dtype == "bfloat16" else pair
+        items.append((target, source, dtype, axis))
+    return items
 
 
 def rotate_host(
@@ -42,10 +43,10 @@ def rotate_host(
     positions: HostArray,
     spec: RotarySpec,
     seq_len: int | None,
-    limit: int,
+    limit: Callable[[], int],
     *,
     fresh: bool = False,
-) -> None:
+) -> small.Plan | None:
     """Rotate every source of ``items`` into its target, the same memory or other.
 
     Parameters
@@ -56,17 +57,29 @@ def rotate_host(
         Integers, or coordinates for a spec with sections; checked.
     spec, seq_len
         As for `Backend.rotate`.
-    limit : int
-        How many threads may be used.
+    limit : callable
+        Says how many threads may be used; asked where several are worth while.
     fresh : bool
         Whether the targets are memory that nothing was written to before.
+
+    Returns
+    -------
+    small.Plan or None
+        The plan of a small call, if one like it can go by it with no more than addresses.
     """
-    if sum(source.nbytes for _, source, _, _ in items) < threads.WORTHWHILE:
-        limit = 1
-    by_kernel = [item for item in items if no_numba() is None and _fits(*item)]
+    by_kernel = [item for item in items if _fits(*item)] if no_numba() is None else []
+    if len(by_kernel) == len(items):
+        plan = small.plan(items, positions, spec, seq_len)
+        if plan is not None:
+            ids = np.ascontiguousarray(positions, dtype=np.int64)
+            addresses = [(x.ctypes.data, y.ctypes.data) for y, x, _, _ in items]
+            small.run(plan, addresses, ids.ctypes.data)
+            return plan if ids is positions else None
+    few = sum(source.nbytes for _, source, _, _ in items) < threads.WORTHWHILE
+    count = 1 if few else limit()
     if by_kernel:
         shape = positions.shape[1:] if spec.sections else positions.shape
-        found = {wide: host_tables(positions, spec, seq_len, wide, limit)
+        found = {wide: host_tables(positions, spec, seq_len, wide, count)
                  for wide in {item[2] == "float64" for item in by_kernel}}  # fmt: skip
         threads.run(
             (
@@ -74,14 +87,15 @@ def rotate_host(
                 for target, source, dtype, axis in by_kernel
                 for job in compiled.rotate_rows(
                     _words(target, dtype), _words(source, dtype), dtype,
-                    found[dtype == "float64"], shape, spec, axis, limit, fresh,
+                    found[dtype == "float64"], shape, spec, axis, count, fresh,
                 )
             ),
-            limit,
+            count,
         )  # fmt: skip
-    rest = [item for item in items if all(item is not done for done in by_kernel)]
-    if rest:
-        threads.run(blocked.jobs(rest, positions, spec, seq_len), limit)
+    if len(by_kernel) < len(items):
+        rest = [item for item in items if all(item is not done for done in by_kernel)]
+        threads.run(blocked.jobs(rest, positions, spec, seq_len), count)
+    return None
 
 
 def _fits(target: HostArray, source: HostArray, dtype: str, axis: int) -> bool:
@@ -104,7 +118,7 @@ def host_tables(
     """A cos and A sin, one row for each position, side by side."""
     if not wide and spec.sections is None:
         turns, magnitude = constants(spec, seq_len)
-        factors = magnitude, -magnitude if spec.inverse else magnitude
+        factors = compiled.table_factors(spec, magnitude)
         return compiled.float32_table(positions, turns, factors, limit)
     from array_api_compat import numpy as xp
 

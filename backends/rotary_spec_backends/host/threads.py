@@ -40,6 +40,10 @@ def _cpus() -> int:
 
 def run(jobs: Iterable[Job], threads: int) -> None:
     """Run all jobs; the caller is one of the threads. The first exception is raised again."""
+    if threads <= 1:
+        for job in jobs:
+            job()
+        return
     waiting = deque(jobs)
     helpers = min(threads, len(waiting)) - 1
     started = [_pool().submit(_drain, waiting) for _ in range(helpers)]

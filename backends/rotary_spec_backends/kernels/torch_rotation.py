@@ -7,7 +7,7 @@ strides, and finds the plan again by them, because a call should cost no more th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from rotary_spec_backends.kernels.geometry import (
     rows_of,
     signed_turns,
 )
+from rotary_spec_backends.torch_calls import Call, signature
 from rotary_spec_backends.torch_derivative import PLAIN, Tensors, traced, with_derivative
 
 _library = torch.library.Library("rotary_spec", "FRAGMENT")
@@ -107,27 +108,10 @@ _plans: dict[Any, Plan | str] = {}
 _MANY = 4096  # as many combinations of shapes: then the first of them are planned again
 
 
-def again(
-    x: Any, positions: Any, spec: Any, seq_axis: Any, seq_len: Any
-) -> torch.Tensor | Tensors | None:
+def again(call: Call, signature: Hashable) -> Tensors | None:
     """The result of a call that is like an earlier one in all that was checked; or else None."""
-    if not _plans or type(positions) is not torch.Tensor or type(spec) is not RotarySpec:
-        return None
-    several = type(x) is tuple
-    arrays = x if several else (x,)
-    for array in arrays:
-        if type(array) not in PLAIN or array.layout != torch.strided or array.is_neg():
-            return None
-    if type(seq_axis) is not int or not (seq_len is None or type(seq_len) is int) or traced():
-        return None
-    axes = tuple(seq_axis if seq_axis < 0 else seq_axis - array.ndim for array in arrays)
-    plan = _plans.get(
-        _signature(arrays, None, positions, spec, axes, seq_len, (False,) * len(arrays))
-    )
-    if type(plan) is not Plan:
-        return None
-    rotated = _by_plan(plan, arrays, positions, spec, axes, seq_len)
-    return rotated if several else rotated[0]
+    plan = _plans.get((signature, (False,) * len(call.arrays))) if _plans else None
+    return _by_plan(plan, *call) if type(plan) is Plan else None
 
 
 def rotate(
@@ -186,17 +170,6 @@ def _execute(plan: Plan, arrays: Tensors, outs: Tensors, positions: torch.Tensor
         _rotate_rows(arrays[i], outs[i], arrays[j], outs[j], positions, plan.turns, arguments)
 
 
-def _signature(
-    arrays: Sequence[torch.Tensor],
-    outs: Sequence[torch.Tensor] | None,
-    positions: torch.Tensor,
-    *rest: Any,
-) -> Any:
-    """All that a plan depends on; ``outs`` of None are new memory, like the arrays."""
-    every = (positions, *arrays) if outs is None else (positions, *arrays, *outs)
-    return (*rest, *[(x.dtype, x.get_device(), x.shape, x.stride()) for x in every])
-
-
 def _plan(
     arrays: Tensors,
     outs: Tensors | None,
@@ -215,7 +188,7 @@ def _plan(
         in_place = tuple(x.data_ptr() == y.data_ptr() for x, y in zip(arrays, outs))
     if spec.output_layout is not None and any(in_place):
         return "layouts that differ, in place"  # threads would overwrite what others still read
-    key = _signature(arrays, outs, positions, spec, axes, seq_len, in_place)
+    key = signature(arrays, positions, spec, axes, seq_len, outs or ()), in_place
     if key not in _plans:
         if len(_plans) >= _MANY:
             del _plans[next(iter(_plans))]

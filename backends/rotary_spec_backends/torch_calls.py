@@ -1,0 +1,48 @@
+"""What the checks of a call look at, before they are made: a like call may have passed them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from rotary_spec.spec import RotarySpec
+from rotary_spec_backends.torch_derivative import PLAIN, Tensors, traced
+
+
+class Call(NamedTuple):
+    """A call of `Backend.rotate` into new memory, as `Backend._rotate` takes it, unchecked."""
+
+    arrays: Tensors
+    positions: torch.Tensor
+    spec: RotarySpec
+    axes: tuple[int, ...]
+    seq_len: int | None
+
+
+def plain(x: Any, positions: Any, spec: Any, seq_axis: Any, seq_len: Any) -> Call | None:
+    """The call, where tensors are no more than memory and nothing wants to see operations."""
+    if type(positions) is not torch.Tensor or type(spec) is not RotarySpec:
+        return None
+    if type(seq_axis) is not int or not (seq_len is None or type(seq_len) is int) or traced():
+        return None
+    arrays = x if type(x) is tuple else (x,)
+    for array in arrays:
+        if type(array) not in PLAIN or array.layout != torch.strided or array.is_neg():
+            return None
+    axes = tuple(seq_axis if seq_axis < 0 else seq_axis - array.ndim for array in arrays)
+    return Call(arrays, positions, spec, axes, seq_len)
+
+
+def signature(
+    arrays: Sequence[torch.Tensor],
+    positions: torch.Tensor,
+    spec: RotarySpec,
+    axes: tuple[int, ...],
+    seq_len: int | None,
+    outs: Sequence[torch.Tensor] = (),
+) -> Hashable:
+    """All that a plan depends on; without ``outs`` the results are new memory, like the arrays."""
+    every = [(a.dtype, a.device, a.shape, a.stride()) for a in (positions, *arrays, *outs)]
+    return spec, axes, seq_len, *every
