@@ -1,8 +1,8 @@
 """The NumPy engine: a block of positions at a time, whose rows and tables stay in cache.
 
 Lanes side by side in float32 or float64 are turned where they are to go: the interleaved layout as
-complex numbers, the half layout by matrices of two by two. Everything else goes through a tile of
-the dtype of the arithmetic.
+complex numbers, the half layout by matrices of two by two, or in place in a few passes. Everything
+else goes through a tile of the dtype of the arithmetic.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Item = tuple[HostArray, HostArray, str, int]
 """Target, source, dtype, and the sequence axis counted from the end."""
 
 _TABLE_BLOCK = 2**15  # angles per block of positions: their tables stay in a core's second cache
-_TILE = 2**17  # elements per tile of rows: small ones have threads wait for the interpreter
+_TILE = 2**18  # elements per tile of rows: small ones have threads wait for the interpreter
 _FINE = 64  # positions whose tables are multiplied out from two, in the two-step table
 
 
@@ -137,22 +137,24 @@ def _rotate_rows(
     )
     ends = slice(0, rotated.start), slice(rotated.stop, spec.head_dim)
     kept = [lanes for lanes in ends if lanes.start < lanes.stop]
+    # Of what goes through a tile, the tile is turned in place.
+    in_place = not direct or source.ctypes.data == target.ctypes.data
     turns = [
-        (lanes, _Turn(layouts[0], z, slice(start, start + count), scratch))
+        (lanes, _Turn(layouts[0], z, slice(start, start + count), in_place, scratch))
         for lanes, (start, count) in zip(block_lanes(spec), spec.blocks)
     ]
     rows = source.shape[:-1]
     # One pass needs nothing that would have to stay in cache.
-    one_pass = layouts[0] == "interleaved" or not np.may_share_memory(target, source)
-    whole = direct and one_pass and not kept
+    whole = direct and not kept and (layouts[0] == "interleaved" or not in_place)
     for tile in [(slice(None),) * len(rows)] if whole else _tiles(rows, spec.head_dim):
         x, y = source[tile], target[tile]
         for lanes, turn in turns:
             to, given = y[..., lanes], x[..., lanes]
             if direct:
-                turn(given, tile, to)
+                turn(given, to, tile)
             else:
-                values = turn(_load(given, dtype, scratch), tile)
+                values = _load(given, dtype, scratch)
+                turn(values, values, tile)
                 if layouts[0] != layouts[1]:
                     values = join_pairs(*split_pairs(values, layouts[0]), layouts[1], np)
                 _store(to, values, dtype, scratch)
@@ -161,48 +163,58 @@ def _rotate_rows(
 
 
 class _Turn:
-    """Turn the pairs of a tile by its part of the table."""
+    """Turn the pairs of a tile by its part of the table, in place or not."""
 
-    def __init__(self, layout: Layout, table: HostArray, pairs: slice, scratch: _Scratch) -> None:
-        self._interleaved, self._scratch = layout == "interleaved", scratch
+    def __init__(
+        self, layout: Layout, table: HostArray, pairs: slice, in_place: bool, scratch: _Scratch
+    ) -> None:
+        self._interleaved, self._in_place, self._scratch = (
+            layout == "interleaved",
+            in_place,
+            scratch,
+        )
         z = table[..., pairs]
         if self._interleaved:
-            self._table = np.ascontiguousarray(z)
-            return
-        # The axis summed over comes first: einsum then takes one product after the other, along
-        # the rows.
-        matrices = scratch(
-            f"matrices {pairs.start}", (2, *z.shape[:-1], 2, z.shape[-1]), z.real.dtype
-        )
-        matrices[0, ..., 0, :] = matrices[1, ..., 1, :] = z.real
-        matrices[0, ..., 1, :] = z.imag
-        matrices[1, ..., 0, :] = -z.imag  # NumPy 2.1 to 2.4 negate wrongly into strided memory
-        self._table = np.moveaxis(matrices, 0, -2)
-
-    def __call__(
-        self, x: HostArray, tile: tuple[slice, ...], out: HostArray | None = None
-    ) -> HostArray:
-        """The turned lanes: in ``out``, which may be ``x``, or else in memory used again."""
-        table = self._table[_broadcast(tile, self._table)]
-        if self._interleaved:
-            turned = x if out is None else out
-            np.multiply(x.view(table.dtype), table, out=turned.view(table.dtype))
-            return turned
-        # einsum begins with zeros in its output: that cannot be its input.
-        if out is None or np.may_share_memory(out, x):
-            turned = self._scratch("turned", x.shape, x.dtype)
+            self._z = np.ascontiguousarray(z)
+        elif in_place:
+            self._cos = np.concatenate([z.real, z.real], axis=-1)
+            self._sin = np.concatenate([-z.imag, z.imag], axis=-1)
         else:
-            turned = out
-        halves = *x.shape[:-1], 2, table.shape[-1]
-        np.einsum("...ki,...jki->...ji", x.reshape(halves), table, out=turned.reshape(halves))
-        if out is not None and out is not turned:
-            out[...] = turned
-        return turned
+            # The axis summed over comes first: einsum then takes one product after the other,
+            # along the rows.
+            shape = 2, *z.shape[:-1], 2, z.shape[-1]
+            matrices = scratch(f"matrices {pairs.start}", shape, z.real.dtype)
+            matrices[0, ..., 0, :] = matrices[1, ..., 1, :] = z.real
+            matrices[0, ..., 1, :] = z.imag
+            matrices[1, ..., 0, :] = -z.imag  # NumPy 2.1 to 2.4 negate wrongly into strided memory
+            self._matrices = np.moveaxis(matrices, 0, -2)
+
+    def __call__(self, x: HostArray, out: HostArray, tile: tuple[slice, ...]) -> None:
+        if self._interleaved:
+            z = _part(self._z, tile)
+            np.multiply(x.view(z.dtype), z, out=out.view(z.dtype))
+        elif self._in_place:
+            self._by_passes(out, tile)
+        else:  # in one pass, which einsum begins with zeros in its output
+            halves = *x.shape[:-1], 2, x.shape[-1] // 2
+            pairs, turned = x.reshape(halves), out.reshape(halves)
+            np.einsum("...ki,...jki->...ji", pairs, _part(self._matrices, tile), out=turned)
+
+    def _by_passes(self, x: HostArray, tile: tuple[slice, ...]) -> None:
+        """X cos + (halves swapped) sin: several passes over a tile in cache are faster than one."""
+        half = np.dtype((np.void, x.shape[-1] // 2 * x.itemsize))
+        swapped = self._scratch("swapped", x.shape, x.dtype)
+        # A copy moves each half as one piece; arithmetic on swapped halves would go through them
+        # one by one, which takes longer than they do.
+        swapped.view(half)[...] = x.view(half)[..., ::-1]
+        swapped *= _part(self._sin, tile)
+        x *= _part(self._cos, tile)
+        x += swapped
 
 
-def _broadcast(tile: tuple[slice, ...], values: HostArray) -> tuple[slice, ...]:
+def _part(values: HostArray, tile: tuple[slice, ...]) -> HostArray:
     """The tile's part of an array that may have one row for all along an axis."""
-    return tuple(slice(None) if n == 1 else part for part, n in zip(tile, values.shape))
+    return values[tuple(slice(None) if n == 1 else part for part, n in zip(tile, values.shape))]
 
 
 def _tiles(rows: tuple[int, ...], width: int) -> Iterator[tuple[slice, ...]]:
