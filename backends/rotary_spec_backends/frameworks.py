@@ -9,7 +9,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar
@@ -36,6 +36,15 @@ class Memory:
     def same_as(self, other: Memory) -> bool:
         """Whether every index leads to the same element."""
         return (self.address, self.strides) == (other.address, other.strides)
+
+    @cached_property
+    def span(self) -> tuple[int, int]:
+        """The first byte of its elements, and the one after the last."""
+        if 0 in self.shape:
+            return self.address, self.address
+        steps = [stride * (size - 1) for stride, size in zip(self.strides, self.shape)]
+        low = self.address + sum(step for step in steps if step < 0)
+        return low, self.address + sum(step for step in steps if step > 0) + self.itemsize
 
 
 class Framework(ABC):

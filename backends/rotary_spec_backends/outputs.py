@@ -97,6 +97,8 @@ def _overlaps_itself(memory: Memory) -> bool:
 
 def _share(a: Memory, b: Memory) -> bool:
     """Whether they have a byte in common; NumPy solves it from addresses, and reads nothing."""
+    if a.span[1] <= b.span[0] or b.span[1] <= a.span[0]:
+        return False
     try:
         return np.shares_memory(_header(a), _header(b), max_work=10_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
