@@ -46,7 +46,7 @@ class NumpyBackend(Backend):
         seq_len: int | None = None,
         out: Array | Sequence[Array] | None = None,
     ) -> Any:
-        rotated = _again(x, positions, spec, seq_axis, seq_len) if out is None else None
+        rotated = _again(x, positions, spec, seq_axis, seq_len, out)
         if rotated is not None:
             return rotated if type(x) is tuple else rotated[0]
         return super().rotate(x, positions, spec, seq_axis=seq_axis, seq_len=seq_len, out=out)
@@ -66,7 +66,7 @@ class NumpyBackend(Backend):
         items, ids = host_items(outs, arrays, axes), np.asarray(positions)
         plan = rotate_host(items, ids, spec, seq_len, threads.num_threads, fresh=True)
         if plan is not None:
-            small.remember(_signature(arrays, ids, spec, axes, seq_len), plan)
+            small.remember(_signature(arrays, None, ids, spec, axes, seq_len), plan)
         return outs
 
     def _rotate_into(
@@ -79,35 +79,48 @@ class NumpyBackend(Backend):
         seq_len: int | None,
     ) -> None:
         items, ids = host_items(outs, arrays, axes), np.asarray(positions)
-        rotate_host(items, ids, spec, seq_len, threads.num_threads)
+        plan = rotate_host(items, ids, spec, seq_len, threads.num_threads)
+        if plan is not None:
+            small.remember(_signature(arrays, outs, ids, spec, axes, seq_len), plan)
 
 
 def _again(
-    x: Any, positions: Any, spec: Any, seq_axis: Any, seq_len: Any
+    x: Any, positions: Any, spec: Any, seq_axis: Any, seq_len: Any, out: Any
 ) -> tuple[HostArray, ...] | None:
     """The result of a small call that is like an earlier one in all that was checked; or None."""
     arrays = x if type(x) is tuple else (x,)
-    if type(spec) is not RotarySpec or any(type(a) is not np.ndarray for a in (positions, *arrays)):
+    given = out if out is None or type(x) is tuple else (out,)
+    if given is not None and (type(given) is not tuple or len(given) != len(arrays)):
+        return None
+    every = (positions, *arrays, *(given or ()))
+    if type(spec) is not RotarySpec or any(type(array) is not np.ndarray for array in every):
         return None
     if type(seq_axis) is not int or not (seq_len is None or type(seq_len) is int):
         return None
     axes = tuple(seq_axis if seq_axis < 0 else seq_axis - array.ndim for array in arrays)
-    signature = _signature(arrays, positions, spec, axes, seq_len)
+    signature = _signature(arrays, given, positions, spec, axes, seq_len)
     plan = small.find(signature) if no_numba() is None else None
     if plan is None:
         return None
-    outs = tuple(np.empty(array.shape, array.dtype) for array in arrays)
-    addresses = [(array.ctypes.data, out.ctypes.data) for array, out in zip(arrays, outs)]
+    outs = tuple(np.empty(array.shape, array.dtype) for array in arrays) if given is None else given
+    addresses = [(array.ctypes.data, y.ctypes.data) for array, y in zip(arrays, outs)]
+    if given is not None and not small.apart(plan, addresses):
+        return None
     small.run(plan, addresses, positions.ctypes.data)
     return outs
 
 
 def _signature(
     arrays: tuple[HostArray, ...],
+    outs: tuple[HostArray, ...] | None,
     positions: HostArray,
     spec: RotarySpec,
     axes: tuple[int, ...],
     seq_len: int | None,
 ) -> Hashable:
-    every = [(a.dtype, a.shape, a.strides, a.flags.aligned) for a in (positions, *arrays)]
-    return spec, axes, seq_len, *every
+    every = (positions, *arrays, *(outs or ()))
+    kinds = [(a.dtype, a.shape, a.strides, a.flags.aligned) for a in every]
+    given = [
+        (y.flags.writeable, x.ctypes.data == y.ctypes.data) for x, y in zip(arrays, outs or ())
+    ]
+    return spec, axes, seq_len, *kinds, *given

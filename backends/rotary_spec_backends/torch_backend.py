@@ -74,14 +74,10 @@ class TorchBackend(Backend):
         out: Array | Sequence[Array] | None = None,
     ) -> Any:
         calls: Any = sys.modules.get(_CALLS)  # loaded by the kernels, on their first call
-        if out is None and calls is not None and not calls.torch.compiler.is_compiling():
-            call = calls.plain(x, positions, spec, seq_axis, seq_len)
-            if call is not None:
-                signature = calls.signature(*call)
-                for module in _kernels().values():
-                    rotated = module.again(call, signature)
-                    if rotated is not None:
-                        return rotated if type(x) is tuple else rotated[0]
+        if calls is not None and not calls.torch.compiler.is_compiling():
+            rotated = _again(calls, calls.plain(x, positions, spec, seq_axis, seq_len), x, out)
+            if rotated is not None:
+                return rotated if type(x) is tuple else rotated[0]
         return super().rotate(x, positions, spec, seq_axis=seq_axis, seq_len=seq_len, out=out)
 
     def route(
@@ -243,6 +239,21 @@ def rotate_tensors(
         _apply(x, *((cos, sin) if x.dtype == xp.float64 else narrow), spec, axis)
         for x, axis in zip(arrays, axes)
     )
+
+
+def _again(calls: Any, call: Any, x: Any, out: Any) -> tuple[Array, ...] | None:
+    """The result of a call like an earlier one, by the kernel that took that one; or None."""
+    outs = None
+    if call is not None and out is not None:
+        outs = calls.plain_outputs(out, call, type(x) is tuple)
+    if call is None or (out is not None and outs is None):
+        return None
+    signature = calls.signature(*call, outs or ())
+    for module in _kernels().values():
+        rotated = module.again(call, outs, signature)
+        if rotated is not None:
+            return rotated  # type: ignore[no-any-return]
+    return None
 
 
 @cache

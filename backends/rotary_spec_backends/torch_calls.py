@@ -12,7 +12,7 @@ from rotary_spec_backends.torch_derivative import PLAIN, Tensors, traced
 
 
 class Call(NamedTuple):
-    """A call of `Backend.rotate` into new memory, as `Backend._rotate` takes it, unchecked."""
+    """A call of `Backend.rotate` as `Backend._rotate` takes it, unchecked."""
 
     arrays: Tensors
     positions: torch.Tensor
@@ -28,11 +28,23 @@ def plain(x: Any, positions: Any, spec: Any, seq_axis: Any, seq_len: Any) -> Cal
     if type(seq_axis) is not int or not (seq_len is None or type(seq_len) is int) or traced():
         return None
     arrays = x if type(x) is tuple else (x,)
-    for array in arrays:
-        if type(array) not in PLAIN or array.layout != torch.strided or array.is_neg():
-            return None
+    if not all(map(_memory, arrays)):
+        return None
     axes = tuple(seq_axis if seq_axis < 0 else seq_axis - array.ndim for array in arrays)
     return Call(arrays, positions, spec, axes, seq_len)
+
+
+def plain_outputs(out: Any, call: Call, several: bool) -> Tensors | None:
+    """``out`` as a tuple, where it is like x and no derivative is asked for."""
+    outs = out if several else (out,)
+    if type(outs) is not tuple or len(outs) != len(call.arrays) or not all(map(_memory, outs)):
+        return None
+    recorded = torch.is_grad_enabled() and any(x.requires_grad for x in (*call.arrays, *outs))
+    return None if recorded else outs
+
+
+def _memory(array: Any) -> bool:
+    return type(array) in PLAIN and array.layout == torch.strided and not array.is_neg()
 
 
 def signature(

@@ -56,12 +56,20 @@ def rotate(
     return with_derivative(rotation, arrays, positions, spec, axes, seq_len)
 
 
-def again(call: Call, signature: Hashable) -> Tensors | None:
+def again(call: Call, outs: Tensors | None, signature: Hashable) -> Tensors | None:
     """The result of a small call that is like an earlier one in all that was checked; or None."""
-    plan = small.find(signature) if no_numba() is None else None
-    if plan is None or any(x.data_ptr() % x.element_size() for x in call.arrays):
+    key = signature if outs is None else (signature, _in_place(call.arrays, outs))
+    plan = small.find(key) if no_numba() is None else None
+    if plan is None or any(x.data_ptr() % x.element_size() for x in (*call.arrays, *(outs or ()))):
         return None
-    return with_derivative(partial(_rotated_again, plan), *call)
+    if outs is None:
+        return with_derivative(partial(_rotated_again, plan), *call)
+    addresses = [(x.data_ptr(), out.data_ptr()) for x, out in zip(call.arrays, outs)]
+    if not small.apart(plan, addresses):
+        return None
+    small.run(plan, addresses, call.positions.data_ptr())
+    torch.autograd.graph.increment_version(outs)
+    return outs
 
 
 def _rotated_again(plan: small.Plan, arrays: Tensors, positions: torch.Tensor) -> Tensors:
@@ -82,10 +90,16 @@ def rotate_into(
     """Rotate into checked memory, or say why this is not for the host engines."""
     reason = _refusal((*outs, *arrays, positions))
     if reason is None:
-        _rotate(outs, arrays, positions, spec, axes, seq_len)
-        for out in outs:  # a graph that saved it sees that it changed
-            torch.autograd.graph.increment_version(out)
+        plan = _rotate(outs, arrays, positions, spec, axes, seq_len)
+        if plan is not None:
+            key = signature(arrays, positions, spec, axes, seq_len, outs)
+            small.remember((key, _in_place(arrays, outs)), plan)
+        torch.autograd.graph.increment_version(outs)  # a graph that saved one sees its change
     return reason
+
+
+def _in_place(arrays: Tensors, outs: Tensors) -> tuple[bool, ...]:
+    return tuple(x.data_ptr() == out.data_ptr() for x, out in zip(arrays, outs))
 
 
 def _rotated(

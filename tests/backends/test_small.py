@@ -126,6 +126,52 @@ def test_seq_len_is_part_of_a_call(planning: Backend, planned: Callable[[], int]
     assert planned() == 2
 
 
+def test_given_memory(planning: Backend, planned: Callable[[], int]) -> None:
+    """In place and elsewhere, again and again, at whatever addresses."""
+    host, positions = planning.framework.to_numpy, ids(planning, [7, 0, 3])
+    q, k = (features(planning, "float32", (2, n, 3, 16), seed=n) for n in (4, 1))
+    wanted = [host(y).copy() for y in planning.rotate((q, k), positions, SPEC)]
+    memory = features(planning, "float32", (9, 3, 16))
+    for first in (0, 1):
+        outs = (
+            memory[first : first + 8].reshape(2, 4, 3, 16),
+            features(planning, "float32", k.shape),
+        )
+        assert planning.rotate((q, k), positions, SPEC, out=outs)[0] is outs[0]
+        for y, value in zip(outs, wanted):
+            assert np.array_equal(host(y), value)
+    assert planned() == 1
+    for seed in (1, 2, 3):
+        x = features(planning, "float32", (2, 4, 3, 16), seed=seed)
+        before = host(x).copy()
+        assert planning.rotate(x, positions, SPEC, out=x) is x
+        assert_rotated(planning, x, planning.framework.asarray(before, "float32"), [7, 0, 3], SPEC)
+    assert planned() == 2
+
+
+def test_memory_that_must_not_be_given(planning: Backend, planned: Callable[[], int]) -> None:
+    """What only addresses tell is looked at in every call."""
+    positions = ids(planning, [7, 0, 3])
+    memory = features(planning, "float32", (6, 3, 16))
+    for _ in range(2):
+        planning.rotate(memory[:2], positions, SPEC, out=memory[2:4])
+        with pytest.raises(rs.ShapeError, match="shares memory with x"):
+            planning.rotate(memory[:2], positions, SPEC, out=memory[1:3])
+        pair = memory[:1], memory[1:2]
+        planning.rotate(pair, positions, SPEC, out=(memory[2:3], memory[3:4]))
+        with pytest.raises(rs.ShapeError, match="with each other"):
+            planning.rotate(pair, positions, SPEC, out=(memory[2:3], memory[2:3]))
+        with pytest.raises(rs.ShapeError, match="shares memory with x"):
+            planning.rotate(pair, positions, SPEC, out=(memory[1:2], memory[4:5]))
+        planning.rotate(pair, positions, SPEC, out=pair)
+    assert planned() == 3 + 6  # all but the first of each kind, and then looked at
+    frozen = np.zeros((2, 3, 16), np.float32)
+    frozen.flags.writeable = False
+    if planning.name == "numpy":
+        with pytest.raises(rs.DtypeError, match="read-only"):
+            planning.rotate(memory[:2], positions, SPEC, out=frozen)
+
+
 def test_bad_calls_after_good_ones(planning: Backend, planned: Callable[[], int]) -> None:
     """What is refused at first is refused later on."""
     x, positions = features(planning, "float32", (2, 4, 3, 16)), ids(planning, [0, 1, 2])
@@ -149,12 +195,11 @@ def test_bad_calls_after_good_ones(planning: Backend, planned: Callable[[], int]
 def test_only_small_calls(
     planning: Backend, planned: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not large ones, float64 or out=, and none while Numba is switched off."""
+    """Not large ones nor float64, and none while Numba is switched off."""
     positions = ids(planning, np.arange(8))
     x = features(planning, "float32", (1, 1, 8, 16))
     for _ in range(2):
         planning.rotate(features(planning, "float64", (1, 1, 8, 16)), positions, SPEC)
-        planning.rotate(x, positions, SPEC, out=features(planning, "float32", (1, 1, 8, 16)))
         planning.rotate(features(planning, "float32", (64, 64, 8, 16)), positions, SPEC)
     assert planned() == 0
     for _ in range(2):
@@ -196,6 +241,18 @@ class TestTorch:
             wanted = backend.rotate_back(gradient, positions, SPEC)
             assert torch.equal(x.grad, wanted)
         assert planned() >= 2
+
+    def test_given_memory(self, planned: Callable[[], int]) -> None:
+        """No derivative goes through it unseen, and a graph that saved it sees that it changed."""
+        torch = pytest.importorskip("torch")
+        backend, positions = select("torch", device="cpu"), torch.arange(3)
+        x, out = torch.randn(2, 3, 16), torch.empty(2, 3, 16)
+        for calls in (1, 2):
+            backend.rotate(x, positions, SPEC, out=out)
+            assert out._version == calls
+            with pytest.raises(rs.DtypeError, match="derivative"):
+                backend.rotate(x.clone().requires_grad_(), positions, SPEC, out=out)
+        assert planned() == 1
 
     def test_transforms_and_other_devices(self, planned: Callable[[], int]) -> None:
         torch = pytest.importorskip("torch")

@@ -14,7 +14,7 @@ import numpy as np
 
 from rotary_spec.spec import RotarySpec
 from rotary_spec_backends.base import constants
-from rotary_spec_backends.frameworks import HostArray
+from rotary_spec_backends.frameworks import HostArray, Memory
 from rotary_spec_backends.host import compiled, threads
 from rotary_spec_backends.host.blocked import Item
 
@@ -32,6 +32,8 @@ class Plan(NamedTuple):
     factors: tuple[float, float]
     rotations: list[tuple[Any, compiled.Plan]]
     """Kernel and plan of each array."""
+    spans: list[tuple[tuple[int, int], tuple[int, int], bool]]
+    """Of each array the bytes of source and target, and whether it is one memory."""
 
 
 def plan(
@@ -66,10 +68,16 @@ def _plan(
         )
         for dtype, *strides, axis, in_place in rows
     ]
+    spans = [
+        (Memory(0, shape, source, itemsize).span, Memory(0, shape, target, itemsize).span, in_place)
+        for _, shape, source, target, itemsize, _, in_place in rows
+    ]
     words = compiled.frequency_words(turns).ctypes.data
     factors = compiled.table_factors(spec, magnitude)
     positions = int(np.prod(position_shape))
-    return Plan(size, positions, numba_table.table(), words, spec.pairs, factors, rotations)
+    return Plan(
+        size, positions, numba_table.table(), words, spec.pairs, factors, rotations, spans
+    )  # fmt: skip
 
 
 _plans: dict[Hashable, Plan] = {}
@@ -83,10 +91,21 @@ def find(signature: Hashable) -> Plan | None:
 
 
 def remember(signature: Hashable, plan: Plan) -> None:
-    """Let calls of that signature, from memory to new memory, go by the plan."""
+    """Let calls of that signature go by the plan, into given memory only where `apart`."""
     if len(_plans) >= _MANY:
         _plans.pop(next(iter(_plans)), None)
     _plans[signature] = plan
+
+
+def apart(plan: Plan, addresses: Sequence[tuple[int, int]]) -> bool:
+    """Whether the bytes of each target lie apart from all others', but its own source in place."""
+    for i, ((_, y), (_, (low, high), in_place)) in enumerate(zip(addresses, plan.spans)):
+        for j, ((x, other), (source, target, _)) in enumerate(zip(addresses, plan.spans)):
+            if not (i == j and in_place) and y + low < x + source[1] and x + source[0] < y + high:
+                return False
+            if j < i and y + low < other + target[1] and other + target[0] < y + high:
+                return False
+    return True
 
 
 def run(plan: Plan, addresses: Iterable[tuple[int, int]], positions: int) -> None:
