@@ -168,11 +168,8 @@ class _Turn:
     def __init__(
         self, layout: Layout, table: HostArray, pairs: slice, in_place: bool, scratch: _Scratch
     ) -> None:
-        self._interleaved, self._in_place, self._scratch = (
-            layout == "interleaved",
-            in_place,
-            scratch,
-        )
+        self._interleaved, self._in_place = layout == "interleaved", in_place
+        self._scratch = scratch
         z = table[..., pairs]
         if self._interleaved:
             self._z = np.ascontiguousarray(z)
@@ -201,7 +198,7 @@ class _Turn:
             np.einsum("...ki,...jki->...ji", pairs, _part(self._matrices, tile), out=turned)
 
     def _by_passes(self, x: HostArray, tile: tuple[slice, ...]) -> None:
-        """X cos + (halves swapped) sin: several passes over a tile in cache are faster than one."""
+        """In cache: there several passes, for x cos + (halves swapped) sin, beat the one."""
         half = np.dtype((np.void, x.shape[-1] // 2 * x.itemsize))
         swapped = self._scratch("swapped", x.shape, x.dtype)
         # A copy moves each half as one piece; arithmetic on swapped halves would go through them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterator
 from functools import cache, lru_cache, partial
@@ -111,7 +112,7 @@ def rotate_rows(
         limit, x == y,
     )  # fmt: skip
     past = not fresh and target.nbytes >= STREAM
-    for x_offset, y_offset, t_offset, lanes in plan.parts:
+    for x_offset, y_offset, t_offset, lanes in plan.parts():
         call = partial(
             kernel, x + x_offset, y + y_offset, cos + t_offset, sin + t_offset, *plan.rows, lanes,
             plan.stream if past else 0,
@@ -122,16 +123,30 @@ def rotate_rows(
 class Plan(NamedTuple):
     """Everything that the kernel is told apart from addresses: what calls of one kind share."""
 
-    parts: list[tuple[int, int, int, tuple[int, ...]]]
-    """Offsets of source, target and tables in bytes, and the lanes, as the kernel takes them."""
-    places: int
-    """How many of the parts are other rows: the rest are other lanes."""
+    outer: list[Axis]
+    """Axes beyond the three that the kernel goes along."""
+    lanes: list[tuple[int, tuple[int, ...]]]
+    """Of each block of lanes its first angle in a row, and what the kernel is told of it."""
+    angle: tuple[int, int]
+    """Bytes of a row of the table, and of an angle."""
     rows: tuple[Any, ...]
     """Sizes and strides of three axes, and block sizes of the last two."""
     tasks: int
     """In each part."""
     stream: int
     """How many rows to write at once past the caches, where that is worth while."""
+
+    @property
+    def places(self) -> int:
+        return math.prod(axis.size for axis in self.outer)
+
+    def parts(self) -> Iterator[tuple[int, int, int, tuple[int, ...]]]:
+        """Offsets of source, target and tables in bytes, and lanes: one call of the kernel each."""
+        row, angle = self.angle
+        for place in product(*(range(axis.size) for axis in self.outer)):
+            x, y, t = (sum(i * a[field] for i, a in zip(place, self.outer)) for field in (1, 2, 3))
+            for start, lanes in self.lanes:
+                yield x, y, t * row + start * angle, lanes
 
 
 @lru_cache(maxsize=256)
@@ -155,19 +170,17 @@ def plan_rows(
     blocks = _blocks(inner, spec, itemsize, limit)
     tasks = inner[0].size * -(-inner[1].size // blocks[0]) * -(-inner[2].size // blocks[1])
     *strides, rows = zip(*inner)
-    angle = 8 if itemsize == 8 else 4  # bytes
-    parts: list[tuple[int, int, int, tuple[int, ...]]] = []
-    for place in product(*(range(a.size) for a in outer)):
-        x, y, t = (sum(i * a[field] for i, a in zip(place, outer)) for field in (1, 2, 3))
-        for number, (start, pairs) in enumerate(spec.blocks):
-            lanes = spec.rotary_start + 2 * start, pairs, front, back, spec.head_dim
-            if number:  # the first block's pass has copied them
-                lanes = *lanes[:2], 0, spec.head_dim, spec.head_dim
-            parts.append((x, y, (t * spec.pairs + start) * angle, lanes))
-    table = tuple(row * spec.pairs * angle for row in rows)
+    lanes: list[tuple[int, tuple[int, ...]]] = []
+    for start, pairs in spec.blocks:
+        if lanes:  # the first block's pass has copied them
+            front, back = 0, spec.head_dim
+        told = spec.rotary_start + 2 * start, pairs, front, back, spec.head_dim
+        lanes.append((start, told))
+    angle = 8 if itemsize == 8 else 4
+    row_bytes = spec.pairs * angle
+    table = tuple(row * row_bytes for row in rows)
     stream = 0 if in_place else _stream(inner[-1], spec, itemsize)
-    places = len(parts) // len(spec.blocks)
-    return Plan(parts, places, (*strides, table, *blocks), tasks, stream)
+    return Plan(outer, lanes, (row_bytes, angle), (*strides, table, *blocks), tasks, stream)
 
 
 def _stream(last: Axis, spec: RotarySpec, itemsize: int) -> int:

@@ -115,6 +115,6 @@ def run(plan: Plan, addresses: Iterable[tuple[int, int]], positions: int) -> Non
     sin = cos + table.nbytes // 2
     plan.table(positions, plan.words, cos, sin, plan.pairs, *plan.factors, 0, plan.positions)
     for (source, target), (kernel, rows) in zip(addresses, plan.rotations):
-        for x, y, at, lanes in rows.parts:
+        for x, y, at, lanes in rows.parts():
             place = source + x, target + y, cos + at, sin + at
             kernel(*place, *rows.rows, lanes, 0, 0, rows.tasks)
