@@ -163,6 +163,9 @@ class Backend(AttentionOperations, ABC):
         DtypeError, ShapeError, PositionError
             If an argument does not fit; nothing is computed then, and ``out`` is untouched.
         """
+        again = self._again(x, positions, spec, seq_axis, seq_len, out)
+        if again is not None:
+            return again if isinstance(x, tuple) else again[0]
         arrays, positions, axes = self._checked(x, positions, spec, seq_axis)
         if out is None:
             rotated = self._rotate(arrays, positions, spec, axes, seq_len)
@@ -189,6 +192,15 @@ class Backend(AttentionOperations, ABC):
         return self.rotate(
             gradient, positions, spec.transposed(), seq_axis=seq_axis, seq_len=seq_len, out=out
         )
+
+    def _again(
+        self, x: Any, positions: Any, spec: Any, seq_axis: Any, seq_len: Any, out: Any
+    ) -> tuple[Array, ...] | None:
+        """The result of an unchecked call like an earlier one in all that checks look at; or None.
+
+        Several arrays are a tuple, ``x`` and ``out`` alike.
+        """
+        return None
 
     def _checked(
         self, x: Array | Sequence[Array], positions: Array, spec: RotarySpec, seq_axis: int

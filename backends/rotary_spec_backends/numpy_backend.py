@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -36,21 +36,6 @@ class NumpyBackend(Backend):
         reason = no_numba()
         return "numba" if reason is None else f"numpy ({reason})"
 
-    def rotate(
-        self,
-        x: Array | Sequence[Array],
-        positions: Array,
-        spec: RotarySpec,
-        *,
-        seq_axis: int = -2,
-        seq_len: int | None = None,
-        out: Array | Sequence[Array] | None = None,
-    ) -> Any:
-        rotated = _again(x, positions, spec, seq_axis, seq_len, out)
-        if rotated is not None:
-            return rotated if type(x) is tuple else rotated[0]
-        return super().rotate(x, positions, spec, seq_axis=seq_axis, seq_len=seq_len, out=out)
-
     def _ids(self, positions: Any, like: Array) -> Array:
         return positions
 
@@ -62,7 +47,7 @@ class NumpyBackend(Backend):
         axes: tuple[int, ...],
         seq_len: int | None,
     ) -> tuple[Array, ...]:
-        outs = tuple(np.empty(x.shape, x.dtype) for x in arrays)
+        outs = _new(arrays)
         items, ids = host_items(outs, arrays, axes), np.asarray(positions)
         plan = rotate_host(items, ids, spec, seq_len, threads.num_threads, fresh=True)
         if plan is not None:
@@ -83,31 +68,33 @@ class NumpyBackend(Backend):
         if plan is not None:
             small.remember(_signature(arrays, outs, ids, spec, axes, seq_len), plan)
 
+    def _again(
+        self, x: Any, positions: Any, spec: Any, seq_axis: Any, seq_len: Any, out: Any
+    ) -> tuple[HostArray, ...] | None:
+        arrays = x if type(x) is tuple else (x,)
+        given = out if out is None or type(x) is tuple else (out,)
+        if given is not None and (type(given) is not tuple or len(given) != len(arrays)):
+            return None
+        every = (positions, *arrays, *(given or ()))
+        if type(spec) is not RotarySpec or any(type(array) is not np.ndarray for array in every):
+            return None
+        if type(seq_axis) is not int or not (seq_len is None or type(seq_len) is int):
+            return None
+        axes = tuple(seq_axis if seq_axis < 0 else seq_axis - array.ndim for array in arrays)
+        signature = _signature(arrays, given, positions, spec, axes, seq_len)
+        plan = small.find(signature) if no_numba() is None else None
+        if plan is None:
+            return None
+        outs = _new(arrays) if given is None else given
+        addresses = [(array.ctypes.data, y.ctypes.data) for array, y in zip(arrays, outs)]
+        if given is not None and not small.apart(plan, addresses):
+            return None
+        small.run(plan, addresses, positions.ctypes.data)
+        return outs
 
-def _again(
-    x: Any, positions: Any, spec: Any, seq_axis: Any, seq_len: Any, out: Any
-) -> tuple[HostArray, ...] | None:
-    """The result of a small call that is like an earlier one in all that was checked; or None."""
-    arrays = x if type(x) is tuple else (x,)
-    given = out if out is None or type(x) is tuple else (out,)
-    if given is not None and (type(given) is not tuple or len(given) != len(arrays)):
-        return None
-    every = (positions, *arrays, *(given or ()))
-    if type(spec) is not RotarySpec or any(type(array) is not np.ndarray for array in every):
-        return None
-    if type(seq_axis) is not int or not (seq_len is None or type(seq_len) is int):
-        return None
-    axes = tuple(seq_axis if seq_axis < 0 else seq_axis - array.ndim for array in arrays)
-    signature = _signature(arrays, given, positions, spec, axes, seq_len)
-    plan = small.find(signature) if no_numba() is None else None
-    if plan is None:
-        return None
-    outs = tuple(np.empty(array.shape, array.dtype) for array in arrays) if given is None else given
-    addresses = [(array.ctypes.data, y.ctypes.data) for array, y in zip(arrays, outs)]
-    if given is not None and not small.apart(plan, addresses):
-        return None
-    small.run(plan, addresses, positions.ctypes.data)
-    return outs
+
+def _new(arrays: tuple[HostArray, ...]) -> tuple[HostArray, ...]:
+    return tuple(np.empty(x.shape, x.dtype) for x in arrays)
 
 
 def _signature(

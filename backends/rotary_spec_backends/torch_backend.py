@@ -63,22 +63,24 @@ class TorchBackend(Backend):
             positions = positions.astype("int64")
         return torch.asarray(positions, device=like.device)
 
-    def rotate(
-        self,
-        x: Array | Sequence[Array],
-        positions: Array,
-        spec: RotarySpec,
-        *,
-        seq_axis: int = -2,
-        seq_len: int | None = None,
-        out: Array | Sequence[Array] | None = None,
-    ) -> Any:
+    def _again(
+        self, x: Any, positions: Any, spec: Any, seq_axis: Any, seq_len: Any, out: Any
+    ) -> tuple[Array, ...] | None:
         calls: Any = sys.modules.get(_CALLS)  # loaded by the kernels, on their first call
-        if calls is not None and not calls.torch.compiler.is_compiling():
-            rotated = _again(calls, calls.plain(x, positions, spec, seq_axis, seq_len), x, out)
+        if calls is None or calls.torch.compiler.is_compiling():
+            return None
+        call = calls.plain(x, positions, spec, seq_axis, seq_len)
+        if call is None:
+            return None
+        outs = None if out is None else calls.plain_outputs(out, call, type(x) is tuple)
+        if out is not None and outs is None:
+            return None
+        signature = calls.signature(*call, outs or ())
+        for module in _kernels().values():
+            rotated = module.again(call, outs, signature)
             if rotated is not None:
-                return rotated if type(x) is tuple else rotated[0]
-        return super().rotate(x, positions, spec, seq_axis=seq_axis, seq_len=seq_len, out=out)
+                return rotated  # type: ignore[no-any-return]
+        return None
 
     def route(
         self,
@@ -239,21 +241,6 @@ def rotate_tensors(
         _apply(x, *((cos, sin) if x.dtype == xp.float64 else narrow), spec, axis)
         for x, axis in zip(arrays, axes)
     )
-
-
-def _again(calls: Any, call: Any, x: Any, out: Any) -> tuple[Array, ...] | None:
-    """The result of a call like an earlier one, by the kernel that took that one; or None."""
-    outs = None
-    if call is not None and out is not None:
-        outs = calls.plain_outputs(out, call, type(x) is tuple)
-    if call is None or (out is not None and outs is None):
-        return None
-    signature = calls.signature(*call, outs or ())
-    for module in _kernels().values():
-        rotated = module.again(call, outs, signature)
-        if rotated is not None:
-            return rotated  # type: ignore[no-any-return]
-    return None
 
 
 @cache
