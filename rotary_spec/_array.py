@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,10 @@ def namespace_of(**arrays: Array) -> Namespace:
 
 def device_of(x: Array) -> Any:
     """The device of ``x``, or None for lazy arrays that have none."""
-    return _compat_device(x)
+    device = getattr(x, "device", None)
+    if device is None or inspect.ismethod(device):  # lazy arrays, and frameworks as they were
+        return _compat_device(x)
+    return device
 
 
 def dtype_name(x: Array) -> str:
@@ -74,7 +78,7 @@ def holds(condition: Array, xp: Namespace) -> bool:
     at now (lazy, or traced by JAX, ``torch.compile`` or ``vmap``) is given the benefit of doubt.
     """
     compiler = getattr(xp, "compiler", None)  # PyTorch's
-    if is_dask_array(condition) or (compiler is not None and compiler.is_compiling()):
+    if (compiler is not None and compiler.is_compiling()) or is_dask_array(condition):
         return True
     try:
         return bool(condition)

@@ -243,12 +243,18 @@ class AttentionOperations:
 
     def _own(self, *arrays: Array) -> Any:
         """The namespace of arrays that must be this framework's."""
+        self._check_own(*arrays)
+        return self._namespace(*arrays)
+
+    def _check_own(self, *arrays: Array) -> None:
         for array in arrays:
             if not self.accepts(array):
                 raise DtypeError(
                     f"backend {self.name!r} takes {self.name} arrays, got "
                     f"{type(array).__module__}.{type(array).__name__}"
                 )
+
+    def _namespace(self, *arrays: Array) -> Any:
         return array_namespace(*arrays)
 
     def _both_positions(
@@ -268,7 +274,7 @@ class AttentionOperations:
             check_mask(np.asarray(mask), shape, name)
             return self._ids(np.asarray(mask, dtype=np.uint8), like) != 0
         if mask is not None:
-            self._own(mask)
+            self._check_own(mask)
             check_mask(mask, shape, name)
         return mask
 

@@ -210,7 +210,7 @@ class Backend(AttentionOperations, ABC):
         check_spec(spec)
         if not arrays:
             raise DtypeError("x must be an array or a non-empty tuple of arrays, got ()")
-        self._own(*arrays)
+        self._check_own(*arrays)
         axes = tuple(check_features(array, spec, seq_axis) for array in arrays)
         positions = self._positions(positions, arrays[0], spec)
         for array, axis in zip(arrays, axes):

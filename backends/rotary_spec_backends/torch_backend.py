@@ -158,6 +158,10 @@ class TorchBackend(Backend):
             return str(route)
         return "chunked (no tokens)"
 
+    def _namespace(self, *arrays: Array) -> Any:
+        # torch.compile warns of the caches that looking for it goes through.
+        return import_module("array_api_compat.torch")
+
     def _tools(self, xp: Any) -> Tools:
         return torch_attention.tools(xp, self._turn)
 

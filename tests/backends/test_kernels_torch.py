@@ -13,10 +13,9 @@ import pytest
 
 import rotary_spec as rs
 from rotary_spec_backends import Backend, select
-from tests import oracle
+from tests import fresh, oracle
 from tests.backends.interpreter import interpreted
 from tests.backends.test_rotate import assert_rotated
-from tests.spec.test_tracing import traces_through_compat
 
 torch = pytest.importorskip("torch")
 torch_rotation = pytest.importorskip("rotary_spec_backends.kernels.torch_rotation")
@@ -198,7 +197,20 @@ def test_transforms_take_plain_operations(triton_backend: Backend) -> None:
     assert "rotate_rows" not in traced.code
 
 
-@traces_through_compat
+def test_compiling_warns_of_nothing() -> None:
+    """Whoever compiles a model with our rotation in it sees no warning of a cache under it."""
+    assert fresh.run(
+        """
+import json, torch, rotary_spec as rs
+
+backend = rs.backends.select("torch")
+x, positions, spec = torch.ones(2, 5, 16), torch.arange(5), rs.RotarySpec(16)
+compiled = torch.compile(backend.rotate, backend="eager", fullgraph=True)
+print(json.dumps(torch.allclose(compiled(x, positions, spec), backend.rotate(x, positions, spec))))
+"""
+    )
+
+
 def test_compiled_calls_take_plain_operations(triton_backend: Backend) -> None:
     x, positions = features(2, 5, 16), torch.arange(5)
     compiled = torch.compile(triton_backend.rotate, backend="eager", fullgraph=True)

@@ -12,7 +12,6 @@ import rotary_spec as rs
 from rotary_spec_backends import Backend, select
 from tests import oracle
 from tests.backends.test_rotate import assert_rotated, dtype, features  # noqa: F401
-from tests.spec.test_tracing import traces_through_compat
 
 SPEC = rs.RotarySpec(12, layout="half", rotary_dim=8, sections=(1, 1, 2))
 SPECS = {
@@ -70,7 +69,6 @@ def test_gradient(backend: Backend) -> None:
     np.testing.assert_allclose(back, np.einsum("sij,si->sj", matrix, host), atol=4e-6)
 
 
-@traces_through_compat
 def test_traced() -> None:
     """Under torch.compile and jax.jit with traced places: what eager calls give."""
     torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
