@@ -99,11 +99,11 @@ def far(backend: Backend) -> dict[int, int | None]:
 
 def _call(backend: Backend, case: Case, first: int = 0) -> Callable[[], Any]:
     framework = backend.framework
-    arrays = Inputs(case).of(framework)
+    arrays, spec = Inputs(case).of(framework), case.spec
     positions = framework.asarray(np.arange(first, first + case.length), "int64")
 
     def call() -> Any:
-        out = backend.rotate(arrays, positions, case.spec)
+        out = backend.rotate(arrays, positions, spec)
         if framework.name == "jax":
             framework.xp.block_until_ready(out)
         framework.synchronize()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import count
+from types import FunctionType
 from typing import Any
 
 from rotary_spec_backends.frameworks import Framework
@@ -63,6 +65,19 @@ class Contestant:
             if find_spec(module) is None:
                 return f"{module} is not installed"
         return None
+
+
+_numbers = count()
+
+
+def compiled(function: Any) -> Any:
+    """``torch.compile`` of a copy, for one case's shapes: a second case would get dynamic ones."""
+    import torch
+
+    code = function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}")
+    copy = FunctionType(code, function.__globals__, code.co_name, None, function.__closure__)
+    copy.__kwdefaults__, copy.__defaults__ = function.__kwdefaults__, function.__defaults__
+    return torch.compile(copy)
 
 
 def need(case: Case, *, layouts: tuple[str, ...] = (), dtypes: tuple[str, ...] = ()) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import rotary_spec as rs
 from rotary_spec_backends.frameworks import JaxFramework, NumpyFramework, TorchFramework
 from rotary_spec_bench.cases import Inputs
-from rotary_spec_bench.contestants.base import Contestant, Prepared, Unsuited, need
+from rotary_spec_bench.contestants.base import Contestant, Prepared, Unsuited, compiled, need
 from rotary_spec_conformance.mlx_framework import MlxFramework
 
 
@@ -69,7 +69,9 @@ def _apply_of(layout: str) -> Any:
     return module.apply_rotary_pos_emb
 
 
-def _transformers(inputs: Inputs, framework: TorchFramework, compiled: bool = False) -> Prepared:
+def _transformers(
+    inputs: Inputs, framework: TorchFramework, with_compiler: bool = False
+) -> Prepared:
     need(inputs.case)
     cos, sin = (framework.asarray(t[None], inputs.case.dtype) for t in _tables(inputs, full=True))
     apply = _apply_of(inputs.case.layout)
@@ -79,14 +81,11 @@ def _transformers(inputs: Inputs, framework: TorchFramework, compiled: bool = Fa
         rotated = apply(q, q[:, :0] if k is None else k, cos, sin)
         return rotated if k is not None else rotated[:1]
 
-    if compiled:
-        framework.xp._dynamo.reset()  # each case is compiled for its own shapes
-        rotate = framework.xp.compile(rotate)
-    return _differentiated(inputs, framework, rotate)
+    return _differentiated(inputs, framework, compiled(rotate) if with_compiler else rotate)
 
 
 def _transformers_compiled(inputs: Inputs, framework: TorchFramework) -> Prepared:
-    return _transformers(inputs, framework, compiled=True)
+    return _transformers(inputs, framework, with_compiler=True)
 
 
 def _complex(inputs: Inputs, framework: TorchFramework) -> Prepared:
