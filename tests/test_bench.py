@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,8 +29,9 @@ CASES = (
     replace(TINY, dtype="float16", rotary_dim=8),
     replace(TINY, backward=True),
 )
-# torch.compile takes seconds a case, which the command's own runs may.
-CONTESTANTS = [c for c in rb.contestants("cpu", True) if c.name != "transformers compiled"]
+EVERYBODY = rb.contestants("cpu", True)
+COMPILED = [c for c in EVERYBODY if c.name.endswith("compiled")]
+CONTESTANTS = [c for c in EVERYBODY if c not in COMPILED]  # torch.compile takes seconds a case
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -52,6 +54,29 @@ def test_everybody_is_right_or_says_why_not(case: rb.Case) -> None:
     assert rows[BASELINE].ratio == 1
     assert rows["rotary-spec numpy"].status == "timed"
     assert rb.complete([result])
+
+
+# PyTorch's own, as its compiler is imported.
+@pytest.mark.filterwarnings("ignore:`torch.jit.*deprecated:DeprecationWarning")
+def test_compiled_contestants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each case is compiled once and for its own shapes, ours and transformers'."""
+    pytest.importorskip("torch")
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    timed = []
+    for case in (TINY, replace(TINY, length=16, dtype="bfloat16")):
+        result = rb.run_case(case, [*CONTESTANTS[:1], *COMPILED], rb.HostClock(), rounds=3)
+        timed += [row.contestant for row in result.rows[1:] if row.status == "timed"]
+        assert rb.complete([result])
+    if "rotary-spec torch, compiled" in timed:  # else no C++ compiler
+        assert counters["stats"]["unique_graphs"] == len(timed)
+
+    module = import_module("rotary_spec_bench.contestants.ours")
+    monkeypatch.setattr(module, "which", lambda name: None)
+    (row,) = (r for r in rb.run_case(TINY, COMPILED[:1], rb.HostClock(), rounds=2).rows)
+    assert row.status == "unsuited"
+    assert "C++ compiler" in row.reason
 
 
 def contestant(name: str, call: Any, kind: str = "peer") -> rb.Contestant:
