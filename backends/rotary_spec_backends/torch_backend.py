@@ -162,8 +162,9 @@ class TorchBackend(Backend):
         return "chunked (no tokens)"
 
     def _namespace(self, *arrays: Array) -> Any:
-        # torch.compile warns of the caches that looking for it goes through.
-        return import_module("array_api_compat.torch")
+        import array_api_compat.torch as xp  # torch.compile warns of the caches of a search for it
+
+        return xp
 
     def _tools(self, xp: Any) -> Tools:
         return torch_attention.tools(xp, self._turn)
