@@ -264,6 +264,20 @@ class Backend(AttentionOperations, ABC):
             out[...] = rotated
 
 
+def plain_axes(
+    arrays: Sequence[Array], spec: Any, seq_axis: Any, seq_len: Any
+) -> tuple[int, ...] | None:
+    """Sequence axes of an unchecked call, counted from the end; None unless it has plain values.
+
+    What is no `RotarySpec` or int might be equal to one that was checked, or have no hash.
+    """
+    if type(spec) is not RotarySpec or type(seq_axis) is not int:
+        return None
+    if not (seq_len is None or type(seq_len) is int):
+        return None
+    return tuple(seq_axis if seq_axis < 0 else seq_axis - array.ndim for array in arrays)
+
+
 @lru_cache(maxsize=256)
 def _cached_constants(spec: RotarySpec, seq_len: int | None) -> tuple[tuple[int, ...], float]:
     return turns(spec, seq_len), attention_factor(spec, seq_len)

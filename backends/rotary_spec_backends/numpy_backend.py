@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rotary_spec.spec import RotarySpec
-from rotary_spec_backends.base import Backend
+from rotary_spec_backends.base import Backend, plain_axes
 from rotary_spec_backends.frameworks import Array, HostArray, NumpyFramework
 from rotary_spec_backends.host import small, threads
 from rotary_spec_backends.host.route import host_items, no_numba, rotate_host
@@ -76,11 +76,11 @@ class NumpyBackend(Backend):
         if given is not None and (type(given) is not tuple or len(given) != len(arrays)):
             return None
         every = (positions, *arrays, *(given or ()))
-        if type(spec) is not RotarySpec or any(type(array) is not np.ndarray for array in every):
+        if any(type(array) is not np.ndarray for array in every):
             return None
-        if type(seq_axis) is not int or not (seq_len is None or type(seq_len) is int):
+        axes = plain_axes(arrays, spec, seq_axis, seq_len)
+        if axes is None:
             return None
-        axes = tuple(seq_axis if seq_axis < 0 else seq_axis - array.ndim for array in arrays)
         signature = _signature(arrays, given, positions, spec, axes, seq_len)
         plan = small.find(signature) if no_numba() is None else None
         if plan is None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from rotary_spec.spec import RotarySpec
+from rotary_spec_backends.base import plain_axes
 from rotary_spec_backends.torch_derivative import PLAIN, Tensors, traced
 
 
@@ -23,15 +24,13 @@ class Call(NamedTuple):
 
 def plain(x: Any, positions: Any, spec: Any, seq_axis: Any, seq_len: Any) -> Call | None:
     """The call, where tensors are no more than memory and nothing wants to see operations."""
-    if type(positions) is not torch.Tensor or type(spec) is not RotarySpec:
-        return None
-    if type(seq_axis) is not int or not (seq_len is None or type(seq_len) is int) or traced():
+    if type(positions) is not torch.Tensor or traced():
         return None
     arrays = x if type(x) is tuple else (x,)
     if not all(map(_memory, arrays)):
         return None
-    axes = tuple(seq_axis if seq_axis < 0 else seq_axis - array.ndim for array in arrays)
-    return Call(arrays, positions, spec, axes, seq_len)
+    axes = plain_axes(arrays, spec, seq_axis, seq_len)
+    return None if axes is None else Call(arrays, positions, spec, axes, seq_len)
 
 
 def plain_outputs(out: Any, call: Call, several: bool) -> Tensors | None:

@@ -11,10 +11,9 @@ import pytest
 
 import rotary_spec as rs
 from rotary_spec_backends import Backend, select
+from tests.spec.test_tracing import traces_through_compat
 
 HOST_BACKENDS = ("torch", "jax-x64")
-# Of PyTorch's own, while it compiles: see test_tracing.
-quiet = pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
 SPEC = rs.RotarySpec(4, layout="half")
 KEYWORDS: dict[str, dict[str, Any]] = {
     "causal": {"causal": True},
@@ -202,7 +201,7 @@ class TestTorch:
         assert kept <= 2 * self.kept(256) + 64  # scalars
         assert 512 * 256 <= kept <= 512 * (256 + 8 + 2 * 8 * 9 * 4 / 8) + 4096
 
-    @quiet
+    @traces_through_compat
     @pytest.mark.parametrize("feature_map", ["elu+1", rs.favor(4, 4)], ids=["elu+1", "favor"])
     def test_compile(self, feature_map: Any) -> None:
         """One graph with its gradient; 9 tokens are two chunks and a rest."""
@@ -226,7 +225,7 @@ class TestTorch:
         for ours, eager in zip(*outs, strict=True):
             assert torch.all((ours - eager).abs() <= ALLOWED)
 
-    @quiet
+    @traces_through_compat
     def test_compiled_step(self) -> None:
         torch = self.torch
         q, k, v = (torch.asarray(x) for x in inputs())

@@ -17,7 +17,6 @@ from tests.backends.test_rotate import (  # noqa: F401
     features,
     ids,
 )
-from tests.spec.test_tracing import traces_through_compat
 
 
 @pytest.fixture
@@ -131,7 +130,6 @@ class TestTorch:
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             product.backward()
 
-    @traces_through_compat
     def test_compiled(self) -> None:
         torch = pytest.importorskip("torch")
         backend, x, positions = select("torch"), torch.randn(5, 8), torch.from_numpy(POSITIONS)

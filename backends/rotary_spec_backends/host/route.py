@@ -68,15 +68,15 @@ def rotate_host(
         The plan of a small call, if one like it can go by it with no more than addresses.
     """
     by_kernel = [item for item in items if _fits(*item)] if no_numba() is None else []
-    if len(by_kernel) == len(items):
-        plan = small.plan(items, positions, spec, seq_len)
+    size = sum(source.nbytes for _, source, _, _ in items)
+    if size < threads.WORTHWHILE and len(by_kernel) == len(items):
+        plan = small.plan(items, size, positions, spec, seq_len)
         if plan is not None:
             ids = np.ascontiguousarray(positions, dtype=np.int64)
             addresses = [(x.ctypes.data, y.ctypes.data) for y, x, _, _ in items]
             small.run(plan, addresses, ids.ctypes.data)
             return plan if ids is positions else None
-    few = sum(source.nbytes for _, source, _, _ in items) < threads.WORTHWHILE
-    count = 1 if few else limit()
+    count = 1 if size < threads.WORTHWHILE else limit()
     if by_kernel:
         shape = positions.shape[1:] if spec.sections else positions.shape
         found = {wide: host_tables(positions, spec, seq_len, wide, count)

@@ -37,11 +37,12 @@ class Plan(NamedTuple):
 
 
 def plan(
-    items: Sequence[Item], positions: HostArray, spec: RotarySpec, seq_len: int | None
+    items: Sequence[Item], size: int, positions: HostArray, spec: RotarySpec, seq_len: int | None
 ) -> Plan | None:
-    """The plan for checked arrays that the kernels reach; None for large ones and for float64."""
-    size = sum(source.nbytes for _, source, _, _ in items)
-    if not 0 < size < threads.WORTHWHILE or spec.sections is not None:
+    """The plan for checked arrays of so many bytes that the kernels reach; None for float64,
+    positions on several axes, and where there is nothing to do.
+    """
+    if size == 0 or spec.sections is not None:
         return None
     if any(dtype == "float64" for _, _, dtype, _ in items):
         return None
